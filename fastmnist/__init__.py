@@ -1,0 +1,80 @@
+"""Neural networks for MNIST, written twice: a reference to read, kernels to run fast.
+
+>>> import fastmnist as fm
+>>> data = fm.load("generated")
+>>> model = fm.MLP([784, 128, 10], seed=0)
+>>> history = fm.fit(model, data.train, epochs=4, batch_size=64)
+>>> fm.evaluate(model, data.test).accuracy > 0.9
+True
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastmnist import kernels, plots, reference
+    from fastmnist.datasets import Dataset, load
+    from fastmnist.errors import DataError, DivergedError, DownloadError, ModelFileError
+    from fastmnist.kernels import warmup
+    from fastmnist.metrics import Report, evaluate
+    from fastmnist.model import MLP
+    from fastmnist.optimizers import SGD
+    from fastmnist.training import Epoch, History, fit
+
+__version__ = "0.1.0"
+
+_MODULES = ("kernels", "plots", "reference")
+
+# Where each public name lives. Imported at first use (PEP 562), so that `import fastmnist`
+# loads neither Numba nor Matplotlib.
+_HOMES = {
+    "Dataset": "datasets",
+    "load": "datasets",
+    "DataError": "errors",
+    "DivergedError": "errors",
+    "DownloadError": "errors",
+    "ModelFileError": "errors",
+    "warmup": "kernels",
+    "Report": "metrics",
+    "evaluate": "metrics",
+    "MLP": "model",
+    "SGD": "optimizers",
+    "Epoch": "training",
+    "History": "training",
+    "fit": "training",
+}
+
+__all__ = [
+    "MLP",
+    "SGD",
+    "DataError",
+    "Dataset",
+    "DivergedError",
+    "DownloadError",
+    "Epoch",
+    "History",
+    "ModelFileError",
+    "Report",
+    "__version__",
+    "evaluate",
+    "fit",
+    "kernels",
+    "load",
+    "plots",
+    "reference",
+    "warmup",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
+    if name in _HOMES:
+        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        globals()[name] = value  # the next look-up is an ordinary one
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

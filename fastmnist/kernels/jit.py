@@ -1,0 +1,104 @@
+"""The one decorator that compiles, with every flag and its reason, and its cache on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+import warnings
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core.caching import FunctionCache, _CacheLocator
+
+from fastmnist.files import cache_dir
+
+
+def jit(function: Callable[..., Any]) -> Any:
+    """Compile `function` at its first call with new types; keep the result on disk."""
+    dispatcher = numba.njit(
+        nogil=True,  # the members of a team run at the same time
+        error_model="numpy",  # 1.0 / 0.0 is inf, as in the reference, not an exception
+        forceinline=False,
+    )(function)
+    # fastmath stays off: it lets the compiler assume that NaN never occurs and sums in any order
+    if not numba.config.DISABLE_JIT and folder() is not None:
+        dispatcher._cache = _Cache(function)
+    return dispatcher
+
+
+@cache
+def folder() -> Path | None:
+    """Where compiled kernels are kept; None, after one warning, if there is no safe place.
+
+    The name holds a hash of all sources of this package's kernels and of Numba's version: Numba
+    itself notices a change in a function's own file only, and would run old code of a callee.
+    The files are pickles, so the folder must be ours and writable by nobody else.
+    """
+    digest = hashlib.sha256(numba.__version__.encode())
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.read_bytes())
+    path = cache_dir() / "kernels" / digest.hexdigest()[:16]
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = path.stat()
+        if hasattr(os, "getuid") and (
+            found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        ):
+            raise PermissionError(f"{path} can be written by others")
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise PermissionError(f"{path} cannot be written")
+    except (OSError, RuntimeError) as error:  # RuntimeError: no home folder
+        _warn(error)
+        return None
+    return path
+
+
+@cache
+def _warn(error: Exception) -> None:
+    warnings.warn(
+        f"compiled kernels cannot be kept on disk, so every start compiles anew: {error}; "
+        "name a writable folder in FASTMNIST_CACHE",
+        stacklevel=2,
+    )
+
+
+class _Locator(_CacheLocator):  # type: ignore[misc]
+    """Tells Numba to use our folder."""
+
+    def __init__(self, file: str) -> None:
+        self._file = file
+
+    @classmethod
+    def from_function(cls, py_func: Any, py_file: str) -> _Locator:
+        return cls(py_file)
+
+    def get_cache_path(self) -> str:
+        return str(folder())
+
+    def get_source_stamp(self) -> str:
+        return hashlib.sha256(Path(self._file).read_bytes()).hexdigest()
+
+    def get_disambiguator(self) -> str:
+        return ""
+
+
+class _Cache(FunctionCache):  # type: ignore[misc]
+    """Numba's cache, except that a fault of the disk costs a compilation, never an error."""
+
+    class _impl_class(FunctionCache._impl_class):  # type: ignore[misc]  # noqa: N801
+        _locator_classes = (_Locator,)
+
+    @contextlib.contextmanager
+    def _guard_against_spurious_io_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # unpickling garbage raises anything
+            try:
+                self.flush()  # forget a damaged index, so that the next compilation is kept
+            except OSError:
+                _warn(error)

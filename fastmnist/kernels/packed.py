@@ -1,0 +1,104 @@
+"""The one packed form: of every row, only what is not zero.
+
+81 % of MNIST's pixels and about half of all ReLU activations are zero, and a zero input neither
+changes a sum nor receives a gradient. So every row, of pixels, features or activations alike, is
+kept as the list of its non-zero entries (column, value), in order of columns, with one more entry
+at the end: the constant 1 whose weight is the bias. Columns are grouped into bands of `BAND`, and
+for each row it is noted where each band begins, so that the threads can divide a batch by columns
+as easily as by rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmnist.kernels.jit import jit
+
+# Columns in a band. A thread turns one band of a batch round at a time: 32 columns of 128 samples
+# are 24 KiB, which stay in the L1 cache.
+BAND = 32
+
+
+class Packed(NamedTuple):
+    """Rows without their zeros.
+
+    Row r stands at ``start[r]`` to ``start[r + 1]``; its band b begins ``bands[r, b]`` further.
+    """
+
+    start: NDArray[np.int64]  # (rows + 1,)
+    bands: NDArray[Any]  # (rows, band_count + 1), unsigned as `index`
+    index: NDArray[Any]  # (entries,), uint16 where the columns allow it, else uint32
+    pixels: NDArray[np.uint8]  # (entries,), to be scaled by 1/255; or (0,) where the rows are
+    floats: NDArray[np.float32]  # (entries,)
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return len(self.bands)
+
+
+@jit
+def band_count(columns):  # type: ignore[no-untyped-def]
+    """Bands of `columns` columns and the constant 1 behind them."""
+    return columns // BAND + 1
+
+
+def index_dtype(columns: int) -> type[np.unsignedinteger[Any]]:
+    """The smallest type that can number `columns` columns and the constant 1."""
+    return np.uint16 if columns < 2**16 else np.uint32
+
+
+def pack(X: NDArray[Any]) -> Packed:
+    """The packed form of `X`, uint8 or float32 of shape (rows, columns)."""
+    rows, columns = X.shape
+    small = index_dtype(columns)
+    start = np.zeros(rows + 1, np.int64)
+    _count_entries(X, start)
+    bands = np.empty((rows, band_count(columns) + 1), small)
+    index = np.empty(start[-1], small)
+    value = np.empty(start[-1], X.dtype)
+    _pack_rows(X, start, bands, index, value, X.dtype.type(255 if X.dtype == np.uint8 else 1))
+    pixels, floats = np.empty(0, np.uint8), np.empty(0, np.float32)
+    return Packed(start, bands, index, *((value, floats) if X.dtype == np.uint8 else (pixels, value)))
+
+
+@jit
+def _count_entries(X, start):  # type: ignore[no-untyped-def]
+    """Fill `start` from the number of entries of each row."""
+    for r in range(len(X)):
+        row = X[r]
+        entries = 1
+        for k in range(len(row)):
+            entries += row[k] != 0
+        start[r + 1] = start[r] + entries
+
+
+@jit
+def _pack_rows(X, start, bands, index, value, one):  # type: ignore[no-untyped-def]
+    for r in range(len(X)):
+        pack_row(X[r], index, value, start[r], bands[r], one)
+
+
+@jit
+def pack_row(row, index, value, start, bands, one):  # type: ignore[no-untyped-def]
+    """Write the entries of `row` from `start` on, and the beginnings of its bands; their end.
+
+    Every column is written and the position moves on if it is not zero, which needs no branch;
+    the last write of a row never passes the place of its constant 1.
+    """
+    columns = np.uintp(len(row))
+    at = np.uintp(start)
+    for b in range(len(bands) - 1):
+        bands[b] = at - np.uintp(start)
+        first = np.uintp(b * BAND)
+        for k in range(first, min(first + np.uintp(BAND), columns)):
+            x = row[k]
+            index[at] = k
+            value[at] = x
+            at += np.uintp(x != 0)
+    index[at] = columns
+    value[at] = one
+    bands[len(bands) - 1] = at + np.uintp(1) - np.uintp(start)

@@ -1,0 +1,183 @@
+"""The mathematics, in plain NumPy: a multi-layer perceptron and its gradients.
+
+A network is a list of layers `params = [(W, b), ...]`, W of shape (inputs, outputs). Each layer
+computes Z = A W + b from the layer before; hidden layers apply ReLU, the last one softmax.
+
+Letters: X images (n, features), y labels (n,), Z before and A after ReLU, P probabilities
+(n, classes); B samples in a batch; d + name is the gradient of the mean loss with respect to name.
+
+Everything works in the dtype of the parameters. Arguments are taken as valid; `fastmnist.fit`
+checks them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Params = Sequence[tuple[Array, Array]]
+
+
+class Optimizer(Protocol):
+    """Anything that takes a step, such as `fastmnist.SGD`."""
+
+    def update(self, w: Array, g: Array, v: Array | None, rate: float) -> None:
+        """Change `w` (and the velocity `v`) in place."""
+
+
+def forward(params: Params, X: Array) -> Array:
+    """Class probabilities.
+
+    Parameters
+    ----------
+    params : list of (W, b)
+    X : ndarray of shape (n, features)
+        uint8 pixels, scaled by 1/255, or floats, taken as they are.
+
+    Returns
+    -------
+    ndarray of shape (n, classes)
+        Each row is positive and sums to 1.
+    """
+    Z = logits(params, X)
+    E = np.exp(Z - Z.max(axis=1, keepdims=True))  # the shift keeps exp from overflowing
+    return E / E.sum(axis=1, keepdims=True)
+
+
+def logits(params: Params, X: Array) -> Array:
+    """The last layer before softmax, shape (n, classes)."""
+    return _layers(params, X)[-1]
+
+
+def loss_and_gradients(
+    params: Params, X: Array, y: Array
+) -> tuple[float, list[tuple[Array, Array]]]:
+    """Mean cross-entropy and its gradient with respect to every parameter.
+
+    Parameters
+    ----------
+    params : list of (W, b)
+    X : ndarray of shape (n, features)
+    y : ndarray of int, shape (n,)
+        Class numbers from 0.
+
+    Returns
+    -------
+    loss : float
+        In nats per image.
+    gradients : list of (dW, db)
+        Shaped like `params`.
+
+    References
+    ----------
+    Rumelhart, Hinton and Williams 1986, "Learning representations by back-propagating errors".
+    """
+    *A, Z = _layers(params, X)
+    loss, dZ = _cross_entropy(Z, y)
+    gradients = []
+    for layer in reversed(range(len(params))):
+        gradients.append((A[layer].T @ dZ, dZ.sum(axis=0)))
+        if layer:
+            dA = dZ @ params[layer][0].T
+            dZ = np.multiply(dA, A[layer] > 0, out=dA)  # ReLU passes where it was active
+    return loss, gradients[::-1]
+
+
+def train_epoch(
+    params: Params,
+    X: Array,
+    y: Array,
+    *,
+    learning_rate: float | Array = 0.1,
+    batch_size: int = 64,
+    optimizer: Optimizer | None = None,
+    velocity: Params | None = None,
+    order: Array | None = None,
+    threads: int | None = None,
+) -> float:
+    """Train once over all samples, in place.
+
+    Parameters
+    ----------
+    params : list of (W, b)
+        Changed in place.
+    X, y
+        As in `loss_and_gradients`.
+    learning_rate : float or ndarray of shape (batches,)
+        One rate, or one for each batch.
+    batch_size : int
+        Samples in a step; the last batch may be smaller.
+    optimizer : optional
+        Its ``update(w, g, v, rate)`` takes each step; by default plain SGD.
+    velocity : list of (vW, vb), optional
+        Shaped like `params`, changed in place; what momentum carries from epoch to epoch.
+    order : ndarray of int, shape (n,), optional
+        In which order the samples are taken; by default as they stand.
+    threads : int, optional
+        Not used here: NumPy's matrix products choose their own.
+
+    Returns
+    -------
+    float
+        Loss in nats per image, each batch measured before its own step.
+    """
+    order = np.arange(len(X)) if order is None else order
+    batches = range(0, len(X), batch_size)
+    step_rates = np.broadcast_to(np.asarray(learning_rate, params[0][0].dtype), len(batches))
+    update = optimizer.update if optimizer else _descend
+    if velocity is None:
+        velocity = [(np.zeros_like(W), np.zeros_like(b)) for W, b in params]
+    total = 0.0
+    for start, rate in zip(batches, step_rates, strict=True):
+        batch = order[start : start + batch_size]
+        loss, gradients = loss_and_gradients(params, X[batch], y[batch])
+        total += loss * len(batch)
+        for (W, b), (dW, db), (vW, vb) in zip(params, gradients, velocity, strict=True):
+            update(W, dW, vW, rate)
+            update(b, db, vb, rate)
+    return total / len(X)
+
+
+def prepare(X: Array) -> Array:
+    """What `train_epoch` reads fastest: here, `X` itself."""
+    return X
+
+
+def _layers(params: Params, X: Array) -> list[Array]:
+    """Input and output of every layer: [A0 = scaled X, A1, ..., Z of the last]."""
+    layers = [_scaled(X, params[0][0].dtype)]
+    for layer, (W, b) in enumerate(params):
+        Z = layers[-1] @ W
+        Z += b
+        last = layer == len(params) - 1
+        layers.append(Z if last else np.maximum(Z, 0, out=Z))
+    return layers
+
+
+def _scaled(X: Array, dtype: np.dtype[Any]) -> Array:
+    rows = X.reshape(len(X), -1)
+    if rows.dtype == np.uint8:
+        return np.divide(rows, 255, dtype=dtype)
+    return rows.astype(dtype, copy=False)
+
+
+def _cross_entropy(Z: Array, y: Array) -> tuple[float, Array]:
+    """Mean of -log softmax(Z)[y], and its gradient dZ = (P - onehot(y)) / n. Overwrites Z."""
+    rows = np.arange(len(Z))
+    Z -= Z.max(axis=1, keepdims=True)
+    shifted = Z[rows, y]
+    E = np.exp(Z, out=Z)
+    S = E.sum(axis=1, keepdims=True)
+    loss = np.mean(np.log(S[:, 0]) - shifted, dtype=np.promote_types(Z.dtype, np.float64))
+    dZ = np.divide(E, S, out=E)
+    dZ[rows, y] -= 1
+    dZ /= len(Z)
+    return loss.item(), dZ
+
+
+def _descend(w: Array, g: Array, _: Array | None, rate: float) -> None:
+    w -= rate * g
