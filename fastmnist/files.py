@@ -1,0 +1,54 @@
+"""Where files are kept, and how they are written so that nothing is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import platformdirs
+
+
+def cache_dir() -> Path:
+    """The folder for data and compiled kernels: $FASTMNIST_CACHE, or the user's cache folder."""
+    return Path(os.environ.get("FASTMNIST_CACHE") or platformdirs.user_cache_dir("fastmnist"))
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[Any]]:
+    """Open a file that appears under `path`, whole, when the block ends without an exception.
+
+    It is written under a temporary name in the same folder, synced, and moved into place. A link
+    is followed; the mode of a file that was there before is kept.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; what was there before is unchanged.
+    """
+    target = Path(path).resolve()
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    try:
+        with os.fdopen(descriptor, mode) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, _mode_for(target))
+        os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def _mode_for(target: Path) -> int:
+    try:
+        return stat.S_IMODE(target.stat().st_mode)
+    except FileNotFoundError:
+        umask = os.umask(0)
+        os.umask(umask)
+        return 0o666 & ~umask

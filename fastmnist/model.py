@@ -1,0 +1,215 @@
+"""The multi-layer perceptron: sizes, parameters, predict, save and load."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastmnist import checks
+from fastmnist.errors import ModelFileError
+from fastmnist.files import atomic_write
+from fastmnist.parameters import Parameters
+
+FORMAT_VERSION = 1
+_MOST_PARAMETERS = 2**31  # 8 GiB of float32; a mistyped size fails before anything is allocated
+_SEED_LIMIT = 2**63 - 1
+
+
+class MLP:
+    """A multi-layer perceptron: ReLU in the hidden layers, softmax at the end.
+
+    Weights are drawn from a normal distribution of standard deviation sqrt(2 / inputs), which
+    keeps the activations' variance from layer to layer under ReLU; biases are 0.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Inputs, units in each hidden layer (none is fine), classes: ``[784, 128, 10]``.
+    seed : int
+        Same seed, same weights.
+
+    Attributes
+    ----------
+    sizes : tuple of int
+    params : list of (W, b)
+        float32; W of shape (inputs, outputs), b (outputs,). Views: changing them changes the model.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a size is not a whole number from 1, or there are fewer than two.
+
+    References
+    ----------
+    He, Zhang, Ren and Sun 2015, "Delving Deep into Rectifiers", equation 12.
+    """
+
+    def __init__(self, sizes: Sequence[int], *, seed: int = 0) -> None:
+        self._params = Parameters(_checked(sizes))
+        generator = np.random.default_rng(checks.whole("seed", seed, 0, _SEED_LIMIT))
+        for W, _ in self._params:
+            W[...] = generator.standard_normal(W.shape) * np.sqrt(2 / len(W))
+
+    @classmethod
+    def uniform(
+        cls, sizes: Sequence[int], *, low: float = -0.5, high: float = 0.5, seed: int = 0
+    ) -> MLP:
+        """A network whose weights and biases are all uniform in [low, high)."""
+        model = cls(sizes, seed=seed)
+        generator = np.random.default_rng(seed)
+        for layer, (W, b) in enumerate(model.params):
+            model.params[layer] = (
+                generator.uniform(low, high, W.shape),
+                generator.uniform(low, high, b.shape),
+            )
+        return model
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Inputs, units in each hidden layer, classes."""
+        return self._params.sizes
+
+    @property
+    def params(self) -> Parameters:
+        """A list of (W, b), one per layer."""
+        return self._params
+
+    @params.setter
+    def params(self, params: Sequence[tuple[ArrayLike, ArrayLike]]) -> None:
+        self._params.assign(params)
+
+    def __repr__(self) -> str:
+        return f"MLP({list(self.sizes)})"
+
+    def predict(self, X: ArrayLike, *, threads: int | None = None) -> NDArray[np.int64]:
+        """The most probable class of each image.
+
+        Parameters
+        ----------
+        X : array_like of shape (n, features) or (n, height, width)
+            uint8 pixels, scaled by 1/255, or floats, taken as they are.
+        threads : int, optional
+            By default as many as this process may use.
+
+        Returns
+        -------
+        ndarray of int64, shape (n,)
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `X` does not hold finite real numbers, or does not fit the network.
+        """
+        from fastmnist import kernels  # Numba, only now
+
+        return np.argmax(kernels.logits(self.params, X, threads=threads), axis=1)
+
+    def predict_proba(self, X: ArrayLike, *, threads: int | None = None) -> NDArray[np.float32]:
+        """The probability of each class, shape (n, classes); arguments as of `predict`."""
+        from fastmnist import kernels
+
+        return kernels.forward(self.params, X, threads=threads)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model to `path`, an .npz file with a checksum of its content.
+
+        The file is complete or not there at all: it is written under a temporary name first.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; a file that was there before is then unchanged.
+        """
+        arrays: dict[str, NDArray[Any]] = {}
+        for layer, (W, b) in enumerate(self.params):
+            arrays[f"W{layer}"], arrays[f"b{layer}"] = W, b
+        header = {"version": FORMAT_VERSION, "sizes": self.sizes, "sha256": _digest(arrays)}
+        with atomic_write(path) as file:
+            np.savez(file, header=np.array(json.dumps(header)), **arrays)  # type: ignore[arg-type]
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> MLP:
+        """Read a model that `save` has written. Nothing in the file is executed.
+
+        Raises
+        ------
+        ModelFileError
+            If the file is damaged, of a newer version, or no model.
+        OSError
+            If it cannot be read.
+        """
+        content = Path(path).read_bytes()
+        try:
+            arrays = _read_arrays(content)
+            header = json.loads(str(arrays.pop("header")))
+            version, sizes = int(header["version"]), _checked(header["sizes"])
+        except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile, EOFError) as error:
+            raise ModelFileError(f"{path}: not a readable fastmnist model: {error}") from error
+        if version > FORMAT_VERSION:
+            raise ModelFileError(
+                f"{path}: model format {version}, this fastmnist reads up to {FORMAT_VERSION}; "
+                "install a newer fastmnist"
+            )
+        model = cls.__new__(cls)
+        model._params = Parameters(sizes)
+        for layer, (W, b) in enumerate(model._params):
+            for name, wanted in ((f"W{layer}", W), (f"b{layer}", b)):
+                _check_array(path, arrays, name, wanted.shape)
+            model._params[layer] = (arrays[f"W{layer}"], arrays[f"b{layer}"])
+        if set(arrays) != {f"{kind}{layer}" for layer in range(len(sizes) - 1) for kind in "Wb"}:
+            raise ModelFileError(f"{path}: holds arrays that a model {list(sizes)} does not have")
+        if header.get("sha256") != _digest(arrays):
+            raise ModelFileError(f"{path}: damaged: the checksum does not fit; save it again")
+        return model
+
+
+def _checked(sizes: Any) -> tuple[int, ...]:
+    if isinstance(sizes, (str, bytes)) or not hasattr(sizes, "__iter__"):
+        raise TypeError(f"sizes must be a list such as [784, 128, 10], got {sizes!r}")
+    checked = tuple(checks.whole("each of sizes", size, 1) for size in sizes)
+    if len(checked) < 2:
+        raise ValueError(f"sizes must name the inputs and the classes at least, got {sizes!r}")
+    count = sum((n + 1) * m for n, m in zip(checked[:-1], checked[1:], strict=True))
+    if count > _MOST_PARAMETERS:
+        raise ValueError(f"sizes {list(checked)} need {4 * count:,} bytes of parameters")
+    return checked
+
+
+def _digest(arrays: dict[str, NDArray[Any]]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        digest.update(f"{name} {arrays[name].shape} ".encode())
+        digest.update(np.ascontiguousarray(arrays[name], "<f4").tobytes())
+    return digest.hexdigest()
+
+
+def _read_arrays(content: bytes) -> dict[str, NDArray[Any]]:
+    """All arrays of an .npz file whose members are stored, not compressed, and hold no objects."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        for member in archive.infolist():
+            if member.compress_type != zipfile.ZIP_STORED or member.file_size > len(content):
+                raise ValueError(f"member {member.filename!r} is compressed")
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def _check_array(path: Any, arrays: dict[str, Any], name: str, shape: tuple[int, ...]) -> None:
+    if name not in arrays:
+        raise ModelFileError(f"{path}: array {name!r} is missing")
+    found = arrays[name]
+    if found.shape != shape or found.dtype != np.float32:
+        raise ModelFileError(
+            f"{path}: array {name!r} is {found.dtype} of shape {found.shape}, "
+            f"wanted float32 of shape {shape}"
+        )
+    if not np.isfinite(found).all():
+        raise ModelFileError(f"{path}: array {name!r} holds NaN or infinite numbers")
