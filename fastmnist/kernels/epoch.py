@@ -122,6 +122,8 @@ def gather(rows, order, start, network, chunk, first, stop):
 @jit
 def fetch(rows, r):
     """Begin to bring packed row `r` into the cache (a narrow layer's epoch: 2 times as fast)."""
+    for b in range(r * rows.bands.shape[1], (r + 1) * rows.bands.shape[1], 32):
+        prefetch(rows.bands, b)
     for p in range(rows.start[r], rows.start[r + 1], 32):
         prefetch(rows.index, p)
     for p in range(rows.start[r], rows.start[r + 1], 64):
