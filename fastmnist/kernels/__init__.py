@@ -74,11 +74,10 @@ def logits(params: Params, X: ArrayLike | Packed, *, threads: int | None = None)
     rows = prepare(X, own.sizes[0])
     Z = np.empty((rows.rows, own.sizes[-1]), np.float32)
     members = max(1, min(thread_count(threads), rows.rows // _GROUP))
-    network = new_network(own, _GROUP)
+    network = new_network(own, members * _GROUP)
+    chunk = new_chunk(own.sizes, members * _GROUP)
     order = np.arange(rows.rows)
-    work = [
-        (network, new_chunk(own.sizes, _GROUP), rows, order, _GROUP, Z) for _ in range(members)
-    ]
+    work = [(network, chunk, m * _GROUP, _GROUP, rows, order, Z) for m in range(members)]
     team.run(epoch.outputs, work)
     return Z
 

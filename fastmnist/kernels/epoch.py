@@ -61,22 +61,22 @@ def train(
 
 
 @jit
-def outputs(words, network, chunk, rows, order, group, Z):
+def outputs(words, network, chunk, slot, group, rows, order, Z):
     """One thread's part of Z[i] = output of the last layer for the i-th packed row of `order`.
 
-    `chunk` is the thread's own and has room for `group` samples.
+    The thread has the samples `slot` to `slot + group` of `chunk` to itself.
     """
     last = network.shapes[len(network.shapes) - 1]
     first = claim(words, group)
     while first < len(order):
-        samples = min(group, len(order) - first)
-        gather(rows, order, first, network, chunk, 0, samples)
+        stop = slot + min(group, len(order) - first)
+        gather(rows, order, first - slot, network, chunk, slot, stop)
         for layer in range(len(network.shapes)):
-            forward(network, chunk, layer, 0, samples)
-        for s in range(samples):
+            forward(network, chunk, layer, slot, stop)
+        for s in range(slot, stop):
             at = last[DENSE] + s * last[STRIDE]
             for c in range(last[OUTPUTS]):
-                Z[first + s, c] = chunk.dense[at + c]
+                Z[first + s - slot, c] = chunk.dense[at + c]
         first = claim(words, group)
 
 

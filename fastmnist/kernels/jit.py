@@ -58,8 +58,14 @@ def folder() -> Path | None:
     return path
 
 
-@cache
+_warned: list[bool] = []
+
+
 def _warn(error: Exception) -> None:
+    """Say so once, however many kernels there are."""
+    if _warned:
+        return
+    _warned.append(True)
     warnings.warn(
         f"compiled kernels cannot be kept on disk, so every start compiles anew: {error}; "
         "name a writable folder in FASTMNIST_CACHE",

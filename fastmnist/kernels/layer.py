@@ -82,17 +82,26 @@ def _sum_of_narrow_rows(total, index, value, first, stop, matrix, origin, stride
 
 
 @jit
+def wide_columns(columns):
+    """How many columns are worked off `WIDE` at a time; those left over are narrow.
+
+    Rows have room for one more cache line where their number of lines would be even, so the last
+    wide step may reach beyond the columns, into padding.
+    """
+    room = NARROW * (((columns + NARROW - 1) // NARROW) | 1)
+    return min(room // WIDE, (columns + WIDE - 1) // WIDE) * WIDE
+
+
+@jit
 def forward(network, chunk, layer, first, stop):
     """Z of one layer for samples first to stop; of a hidden layer ReLU(Z), packed for the next."""
     shape = network.shapes[layer]
-    column = 0
+    wide = wide_columns(shape[OUTPUTS])
     # Columns outside, samples inside: the columns' part of W stays in the cache.
-    while column + WIDE <= shape[STRIDE] and column < shape[OUTPUTS]:
+    for column in range(0, wide, WIDE):
         _forward_columns(zeros(WIDE), network, chunk, layer, column, first, stop)
-        column += WIDE
-    while column < shape[OUTPUTS]:
+    for column in range(wide, shape[OUTPUTS], NARROW):
         _forward_columns(zeros(NARROW), network, chunk, layer, column, first, stop)
-        column += NARROW
     if layer + 1 < len(network.shapes):
         for s in range(first, stop):
             _pack_activations(network, chunk, layer, s)
@@ -138,16 +147,14 @@ def backward(network, chunk, scratch, layer, first, stop):
         row = shape[DENSE] + s * shape[STRIDE]
         bands = scratch.bands[: band_count(shape[OUTPUTS]) + 1]
         dZ = chunk.dense[row : row + shape[OUTPUTS]]
-        pack_row(dZ, scratch.index, scratch.value, 0, bands, _ONE)
+        pack_row(dZ, scratch.index, scratch.value, np.intp(0), bands, _ONE)
         entries = bands[len(bands) - 1] - 1  # without the constant
         row = before[DENSE] + s * before[STRIDE]
-        column = 0
-        while column + WIDE <= shape[BACK_STRIDE] and column < shape[INPUTS]:
+        wide = wide_columns(shape[INPUTS])
+        for column in range(0, wide, WIDE):
             _backward_columns(zeros(WIDE), network, chunk, scratch, shape, entries, row, column)
-            column += WIDE
-        while column < shape[INPUTS]:
+        for column in range(wide, shape[INPUTS], NARROW):
             _backward_columns(zeros(NARROW), network, chunk, scratch, shape, entries, row, column)
-            column += NARROW
 
 
 @jit
@@ -171,19 +178,17 @@ def update(network, chunk, scratch, layer, band, samples, rule, rate, begins, en
     first_row = band * BAND
     rows = min(BAND, shape[INPUTS] + 1 - first_row)
     _turn(shape, chunk, scratch, band, samples)
-    column = 0
-    while column + WIDE <= shape[STRIDE] and column < shape[OUTPUTS]:
+    wide = wide_columns(shape[OUTPUTS])
+    for column in range(0, wide, WIDE):
         _update_columns(
             zeros(WIDE), network, chunk, scratch, shape, first_row, rows, column,
             rule, rate, begins, ends,
         )  # fmt: skip
-        column += WIDE
-    while column < shape[OUTPUTS]:
+    for column in range(wide, shape[OUTPUTS], NARROW):
         _update_columns(
             zeros(NARROW), network, chunk, scratch, shape, first_row, rows, column,
             rule, rate, begins, ends,
         )  # fmt: skip
-        column += NARROW
     if layer > 0 and ends and rule.steps:
         _transpose_band(network, shape, first_row, min(rows, shape[INPUTS] - first_row))
 
