@@ -1,0 +1,147 @@
+"""What is timed: data, networks, seeds and steps, so that a figure means the same everywhere.
+
+Each workload is a function that returns a call without arguments, compiled and ready. What trains
+changes its own network, so such a call is good for one timed sample; get a new one for the next.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import cache, partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+import fastmnist as fm
+from benchmarks import THREADS
+
+VERSION = "1"  # raise it with every change here: asv then stops comparing with older results
+
+NETWORKS = {"784-10-10": (784, 10, 10), "784-128-10": (784, 128, 10), "784-800-10": (784, 800, 10)}
+BACKENDS = ("reference", "numba")  # as `fit` names them
+IMAGES = 60_000
+BATCH = 128
+EPOCHS = 3  # of a whole training
+RATE = 0.1
+
+Call = Callable[[], Any]
+
+
+@cache
+def forward(network: str, backend: str, count: int) -> Call:
+    """Probabilities of the first `count` test images, from pixels."""
+    X = data()[1].images[:count].reshape(-1, 784)
+    function = _module(backend).forward
+    return _tried(partial(function, _params(network, backend), X, **_threads(backend)))
+
+
+@cache
+def loss_and_gradients(network: str, backend: str, batch: int = BATCH) -> Call:
+    """Loss and gradients on the first `batch` training images, from pixels."""
+    X, y = _pixels_and_labels(batch)
+    function = _module(backend).loss_and_gradients
+    return _tried(partial(function, _params(network, backend), X, y, **_threads(backend)))
+
+
+def epoch(network: str, backend: str, images: int = IMAGES, batch: int = BATCH) -> Call:
+    """An epoch of plain SGD in random order, over rows prepared once, as `fit` does; the loss."""
+    train = partial(
+        _module(backend).train_epoch, learning_rate=RATE, batch_size=batch, threads=THREADS
+    )
+    train(_params(network, backend), *_prepared(backend, batch))  # compiles
+    order = np.random.default_rng(0).permutation(images)
+    return partial(train, _params(network, backend), *_prepared(backend, images), order=order)
+
+
+def training(network: str, backend: str, images: int = IMAGES) -> Call:
+    """The whole of `fit`, from pixels; the call returns the trained model."""
+
+    def call(images: int = images) -> fm.MLP:
+        model = fm.MLP(NETWORKS[network], seed=0)
+        options = {"epochs": EPOCHS, "batch_size": BATCH, "learning_rate": RATE}
+        fm.fit(model, data()[0][:images], backend=backend, threads=THREADS, **options)
+        return model
+
+    call(BATCH)  # compiles
+    return call
+
+
+def data_name() -> str:
+    """Which images are used: "mnist" where $FASTMNIST_DATA holds it, "synthetic" otherwise."""
+    folder = os.environ.get("FASTMNIST_DATA")
+    return "mnist" if folder and (Path(folder) / "mnist").is_dir() else "synthetic"
+
+
+@cache
+def data() -> tuple[fm.Dataset, fm.Dataset]:
+    """60,000 training and 10,000 test images, the same ones at every commit.
+
+    MNIST is the same because `load` checks its content. The package's generated digits are not:
+    they change whenever their drawing improves; so without MNIST the images are made here.
+    """
+    if data_name() == "mnist":
+        return fm.load("mnist")
+    images, labels = synthetic(IMAGES + 10_000)
+    digits = tuple("0123456789")
+    everything = fm.Dataset(images, labels, name="synthetic", class_names=digits)
+    return everything[:IMAGES], everything[IMAGES:]
+
+
+def synthetic(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Ten patterns of 4 x 4 blocks, moved about, a random half of their pixels missing.
+
+    They lie in the middle 20 x 20 pixels, as MNIST's digits do, and 144 pixels of an image are
+    inked on average, against MNIST's 150.
+
+    Parameters
+    ----------
+    count : int
+
+    Returns
+    -------
+    images : ndarray of uint8, shape (count, 28, 28)
+    labels : ndarray of uint8, shape (count,)
+    """
+    generator = np.random.default_rng(0)
+    blocks = generator.permuted(np.tile(np.arange(25) < 18, (10, 1)), axis=1).reshape(10, 5, 5)
+    patterns = np.pad(np.kron(blocks, np.ones((1, 4, 4), bool)), ((0, 0), (4, 4), (4, 4)))
+    steps = range(-2, 3)
+    moved = np.stack([np.roll(patterns, (y, x), (1, 2)) for y in steps for x in steps])
+    labels = generator.integers(10, size=count, dtype=np.uint8)
+    ink = moved[generator.integers(len(moved), size=count), labels]
+    ink &= generator.integers(2, size=ink.shape, dtype=bool)
+    brightness = generator.integers(1, 256, size=ink.shape, dtype=np.uint8)
+    return brightness * ink, labels
+
+
+def _module(backend: str) -> ModuleType:
+    return fm.kernels if backend == "numba" else fm.reference
+
+
+def _params(network: str, backend: str) -> Any:
+    """New parameters, the same for both: a model's own for the kernels, plain arrays for NumPy."""
+    params = fm.MLP(NETWORKS[network], seed=0).params
+    return params if backend == "numba" else [(W.copy(), b.copy()) for W, b in params]
+
+
+def _pixels_and_labels(images: int) -> tuple[np.ndarray, np.ndarray]:
+    train = data()[0]
+    return train.images[:images].reshape(-1, 784), train.labels[:images].astype(np.int64)
+
+
+@cache
+def _prepared(backend: str, images: int) -> tuple[Any, np.ndarray]:
+    X, y = _pixels_and_labels(images)
+    return _module(backend).prepare(X), y
+
+
+def _threads(backend: str) -> dict[str, int]:
+    return {"threads": THREADS} if backend == "numba" else {}  # NumPy: see benchmarks/__init__.py
+
+
+def _tried(call: Call) -> Call:
+    call()  # compiles
+    return call
