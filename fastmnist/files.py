@@ -8,14 +8,35 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 import platformdirs
+
+from fastmnist.errors import DataError
 
 
 def cache_dir() -> Path:
     """The folder for data and compiled kernels: $FASTMNIST_CACHE, or the user's cache folder."""
     return Path(os.environ.get("FASTMNIST_CACHE") or platformdirs.user_cache_dir("fastmnist"))
+
+
+@contextlib.contextmanager
+def open_regular(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a file to read its bytes.
+
+    Raises
+    ------
+    DataError
+        If there is no such file, it cannot be read, or it is a folder, a pipe or a device.
+    """
+    try:
+        # Asked before it is opened: opening a pipe waits for a writer, a device has no end.
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise DataError(f"{path} is not a regular file")
+        with open(path, "rb") as file:
+            yield file
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 @contextlib.contextmanager

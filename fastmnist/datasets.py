@@ -1,0 +1,268 @@
+"""Where images come from: named sets, folders of IDX files, CSV files, generated digits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmnist import checks, csv_files, digits, idx
+from fastmnist.download import DIMENSIONS, FILES, SETS, fetch, verified
+from fastmnist.errors import DataError, DownloadError
+
+GENERATED = "generated"
+DIGITS = tuple("0123456789")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Dataset:
+    """Images and their labels; slice it as an array: ``data.train[:1000]``.
+
+    Attributes
+    ----------
+    images : ndarray
+        uint8 of shape (n, height, width), 0 to 255; or features of shape (n, features).
+    labels : ndarray or None
+        Class numbers of shape (n,); None where they are not known.
+    name : str
+        For titles and messages.
+    class_names : tuple of str
+        What each class number stands for; may be empty.
+
+    Raises
+    ------
+    ValueError
+        If there are more labels than images or fewer, or a label that has no class name.
+    """
+
+    images: NDArray[Any]
+    labels: NDArray[Any] | None = None
+    name: str = "data"
+    class_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if np.ndim(self.images) < 2:
+            raise ValueError(f"{self.name}: images must have shape (n, height, width)")
+        if self.labels is None:
+            return
+        if np.shape(self.labels) != (len(self.images),):
+            raise ValueError(
+                f"{self.name}: {len(self.images)} images, labels of shape {np.shape(self.labels)}"
+            )
+        if self.class_names:
+            checks.labels(self.labels, len(self.images), len(self.class_names))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: slice | NDArray[Any] | list[int]) -> Dataset:
+        if not isinstance(index, slice) and np.ndim(index) != 1:
+            raise TypeError(f"a dataset is sliced: data[{index}:{index} + 1], not data[{index}]")
+        labels = None if self.labels is None else self.labels[index]
+        return Dataset(self.images[index], labels, self.name, self.class_names)
+
+    def __repr__(self) -> str:
+        size = " x ".join(map(str, self.images.shape[1:]))
+        known = f"{len(self.class_names)} classes" if self.labels is not None else "no labels"
+        return f"<Dataset {self.name!r}: {len(self):,} images of {size}, {known}>"
+
+
+class Split(NamedTuple):
+    """A set to train with and a set to test with."""
+
+    train: Dataset
+    test: Dataset
+
+
+def load(
+    name: str | os.PathLike[str] = "mnist", *, data_dir: str | os.PathLike[str] | None = None
+) -> Split:
+    """Load a dataset by its name or from your own files.
+
+    A named set is looked for in `data_dir`, in $FASTMNIST_DATA/<name> and in the cache folder, and
+    else downloaded; its content is verified wherever it was found.
+
+    Parameters
+    ----------
+    name : {"mnist", "fashion", "kmnist", "generated"} or path-like
+        A path is a folder with MNIST's four IDX files, gzipped or not, or a CSV file with labels,
+        whose last seventh becomes the test set. "generated" is 60,000 and 10,000 digits that the
+        package draws itself.
+    data_dir : path-like, optional
+        The folder with the four files of a named set, or the one above it.
+
+    Returns
+    -------
+    Split
+        ``(train, test)``.
+
+    Raises
+    ------
+    DataError
+        If a file is missing, damaged or not what it should be.
+    DownloadError
+        If a named set was found nowhere; lists each place.
+    ValueError
+        If the name is unknown.
+    """
+    if name == GENERATED:
+        return Split(
+            generate(60_000, seed=0, name="generated digits (train)"),
+            generate(10_000, seed=1, name="generated digits (test)"),
+        )
+    if name in SETS:
+        return _named(str(name), data_dir)
+    path = Path(name)
+    if path.is_dir():
+        return _read_folder(path)
+    if path.exists() or path.parent.name or path.suffix:
+        return _split_csv(path)
+    checks.nearest("dataset", name, [*SETS, GENERATED])
+    raise AssertionError("not reached")
+
+
+def load_or_generate(*, data_dir: str | os.PathLike[str] | None = None) -> tuple[Split, str | None]:
+    """Load MNIST, or generated digits where it is neither found nor to be downloaded.
+
+    Parameters
+    ----------
+    data_dir : path-like, optional
+        As for `load`.
+
+    Returns
+    -------
+    split : Split
+    reason : str or None
+        Why the digits are generated ones, in one line; None if they are MNIST.
+    """
+    try:
+        return load("mnist", data_dir=data_dir), None
+    except DownloadError as error:
+        return load(GENERATED), str(error).splitlines()[0].rstrip(":")
+
+
+def generate(count: int, seed: int = 0, name: str = "generated digits") -> Dataset:
+    """Digits that the package draws itself.
+
+    Parameters
+    ----------
+    count : int
+        How many, at least 1.
+    seed : int
+        The same seed draws the same digits.
+    name : str
+        The dataset's name.
+    """
+    count = checks.whole("count", count, 1)
+    images, labels = digits.draw(count, checks.whole("seed", seed, 0, 2**63 - 1))
+    return Dataset(images, labels, name, DIGITS)
+
+
+def read_csv(path: str | os.PathLike[str]) -> Dataset:
+    """Read digits in the CSV form of Kaggle's digit-recognizer.
+
+    Parameters
+    ----------
+    path : path-like
+        Lines of ``label,pixel0,...,pixel783``, or without the label, with a line of names or not.
+
+    Raises
+    ------
+    DataError
+        If the file is anything else; names the line and the column.
+    """
+    images, labels = csv_files.read(path)
+    return Dataset(images, labels, Path(path).name, DIGITS)
+
+
+def _split_csv(path: Path) -> Split:
+    """The rows of a CSV file, the last seventh to test with, as in MNIST."""
+    rows = read_csv(path)
+    if rows.labels is None:
+        raise DataError(f"{path} has no labels, so it cannot be trained with")
+    if len(rows) < 2:
+        raise DataError(f"{path} has one image, too few to train and to test")
+    first = len(rows) - max(1, len(rows) // 7)
+    parts = {"first": rows[:first], "last": rows[first:]}
+    return Split(
+        *(
+            replace(part, name=f"{path.name} ({which} {len(part):,} images)")
+            for which, part in parts.items()
+        )
+    )
+
+
+def _named(name: str, data_dir: str | os.PathLike[str] | None) -> Split:
+    looked = []
+    for place, folder in _folders(name, data_dir):
+        if folder and any(_find(folder, file) for file in FILES):
+            return _read_folder(folder, name)
+        looked.append(f"{place}: none of its files")
+    title = SETS[name].title
+    try:
+        return _split(fetch(name), title, SETS[name].class_names)
+    except DownloadError as error:
+        places = "\n  ".join([*looked, *str(error).splitlines()])
+        raise DownloadError(
+            f"{title} was not found and could not be downloaded:\n  {places}\n"
+            f"Put {', '.join(f'{file}.gz' for file in FILES)} into a folder and give it as "
+            f'data_dir or as $FASTMNIST_DATA/{name}; or take the built-in digits, "{GENERATED}".'
+        ) from None
+
+
+def _folders(name: str, data_dir: str | os.PathLike[str] | None) -> list[tuple[str, Path | None]]:
+    """Where a named set may lie, each with its description."""
+    places: list[tuple[str, Path | None]] = []
+    if data_dir is not None:
+        places += [(str(folder), folder) for folder in (Path(data_dir, name), Path(data_dir))]
+    shared = os.environ.get("FASTMNIST_DATA")
+    if shared:
+        return [*places, (f"$FASTMNIST_DATA/{name} ({Path(shared, name)})", Path(shared, name))]
+    return [*places, ("$FASTMNIST_DATA (not set)", None)]
+
+
+def _find(folder: Path, file: str) -> Path | None:
+    """The path of an IDX file under one of its usual names, gzipped ones first."""
+    for stem in (file, file.replace("-idx", ".idx")):
+        for path in (folder / f"{stem}.gz", folder / stem):
+            if os.path.lexists(path):
+                return path
+    return None
+
+
+def _read_folder(folder: Path, name: str | None = None) -> Split:
+    """The four IDX files of a folder; with a name, verified to be that set."""
+    found = [_find(folder, file) for file in FILES]
+    missing = [file for file, path in zip(FILES, found, strict=True) if path is None]
+    if missing:
+        raise DataError(f"{folder} has no {', no '.join(missing)} (with .gz or without)")
+    paths = [path for path in found if path is not None]
+    if name is None:
+        arrays = [idx.read(path, n) for path, n in zip(paths, DIMENSIONS, strict=True)]
+        classes = tuple(map(str, range(1 + max(arrays[1].max(), arrays[3].max()))))
+        title = folder.resolve().name
+    else:
+        arrays = [verified(idx.read_bytes(p), name, i, str(p)) for i, p in enumerate(paths)]
+        classes, title = SETS[name].class_names, SETS[name].title
+    for images, labels in ((0, 1), (2, 3)):
+        if len(arrays[images]) != len(arrays[labels]):
+            raise DataError(
+                f"{paths[images]} has {len(arrays[images]):,} images, "
+                f"{paths[labels]} has {len(arrays[labels]):,} labels"
+            )
+    (_, *train_size), (_, *test_size) = arrays[0].shape, arrays[2].shape
+    if train_size != test_size:
+        raise DataError(f"{paths[0]} has images of {train_size}, {paths[2]} of {test_size}")
+    return _split(arrays, title, classes)
+
+
+def _split(arrays: Sequence[NDArray[np.uint8]], title: str, classes: tuple[str, ...]) -> Split:
+    return Split(
+        Dataset(arrays[0], arrays[1], f"{title} (train)", classes),
+        Dataset(arrays[2], arrays[3], f"{title} (test)", classes),
+    )

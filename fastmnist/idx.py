@@ -1,0 +1,156 @@
+"""IDX, the format of MNIST's files: a header of big-endian integers, then the numbers.
+
+A header is two zero bytes, a byte for the type (8: unsigned bytes), a byte for the number of
+dimensions, and four bytes for each dimension.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import struct
+import zlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmnist.errors import DataError
+from fastmnist.files import open_regular
+
+LIMIT = 2**30  # bytes; the largest set in use, EMNIST by class, has 547 MB of training images
+
+_UNSIGNED_BYTE = 8
+_TYPES = {9: "int8", 11: "int16", 12: "int32", 13: "float32", 14: "float64"}
+_CONTENTS = {1: "labels", 3: "images"}
+_GZIP = b"\x1f\x8b"
+_OTHER_FORMATS = {
+    b"PK": "a zip archive",
+    b"\x89PNG": "a PNG picture",
+    b"\xff\xd8\xff": "a JPEG picture",
+    b"<": "an HTML page",
+}
+
+
+def read(path: str | os.PathLike[str], dimensions: int) -> NDArray[np.uint8]:
+    """Read an IDX file, gzipped or not.
+
+    Parameters
+    ----------
+    path : path-like
+    dimensions : int
+        3 for images of shape (n, height, width), 1 for labels of shape (n,).
+
+    Returns
+    -------
+    ndarray of uint8
+
+    Raises
+    ------
+    DataError
+        If it cannot be read or is not such a file.
+    """
+    return decode(read_bytes(path), dimensions, str(path))
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """All bytes of a regular file, `LIMIT` at most.
+
+    Raises
+    ------
+    DataError
+        If there is no such file, it cannot be read, or it is a folder, a pipe or a device.
+    """
+    with open_regular(path) as file:
+        content = file.read(LIMIT + 1)
+    if len(content) > LIMIT:
+        raise DataError(f"{path} has more than {LIMIT:,} bytes")
+    return content
+
+
+def decode(content: bytes, dimensions: int, source: str) -> NDArray[np.uint8]:
+    """The array in the bytes of an IDX file, gzipped or not; `source` is its name in errors."""
+    size = 4 + 4 * dimensions
+    if content[:2] == _GZIP:
+        header, body = _unzip(content, dimensions, source)
+    else:
+        header, body = content[:size], content[size:]
+    shape = _shape(header, dimensions, source)
+    surplus = len(body) - math.prod(shape)
+    if surplus:
+        found = f"{surplus:,} bytes too many" if surplus > 0 else f"{-surplus:,} bytes are missing"
+        raise DataError(f"{source}: {found} for {_describe(shape)}; get the file again")
+    return np.frombuffer(body, np.uint8).reshape(shape).copy()  # a copy, to be writable
+
+
+def header(shape: tuple[int, ...]) -> bytes:
+    """The header of an IDX file of unsigned bytes."""
+    return struct.pack(f">BBBB{len(shape)}I", 0, 0, _UNSIGNED_BYTE, len(shape), *shape)
+
+
+def encode(array: NDArray[np.uint8]) -> bytes:
+    """The bytes of the IDX file that holds `array`, not gzipped."""
+    return header(array.shape) + array.tobytes()
+
+
+def sha256(array: NDArray[np.uint8]) -> str:
+    """SHA-256, in hexadecimal, of the IDX file that holds `array`, not gzipped."""
+    digest = hashlib.sha256(header(array.shape))
+    digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _unzip(content: bytes, dimensions: int, source: str) -> tuple[bytes, bytes]:
+    """Header and body of a gzipped file; never more than a byte beyond what the header says."""
+    stream = zlib.decompressobj(wbits=31)  # 31: gzip, with its checksum verified
+    try:
+        head = stream.decompress(content, 4 + 4 * dimensions)
+        wanted = math.prod(_shape(head, dimensions, source))
+        body = stream.decompress(stream.unconsumed_tail, wanted + 1)
+    except zlib.error as error:
+        raise DataError(f"{source} is damaged ({error}); get the file again") from error
+    if len(body) <= wanted:
+        if not stream.eof:
+            raise DataError(f"{source} is cut short inside its gzip stream; get the file again")
+        if stream.unused_data.strip(b"\0"):
+            raise DataError(f"{source}: there is something behind its gzip stream")
+    return head, body
+
+
+def _shape(head: bytes, dimensions: int, source: str) -> tuple[int, ...]:
+    """The shape that a header tells, checked."""
+    if head[:4] != header((0,) * dimensions)[:4]:
+        raise DataError(f"{source} {_looks_like(head, dimensions)}")
+    if len(head) < 4 + 4 * dimensions:
+        raise DataError(f"{source} is cut short inside its header; get the file again")
+    shape = struct.unpack(f">{dimensions}I", head[4:])
+    if 0 in shape:
+        raise DataError(f"{source} holds nothing: {_describe(shape)}")
+    if math.prod(shape) > LIMIT:
+        raise DataError(f"{source} claims {_describe(shape)}, more than {LIMIT:,} bytes")
+    return shape
+
+
+def _describe(shape: tuple[int, ...]) -> str:
+    count, *image = shape
+    size = f" of {' x '.join(map(str, image))}" if image else ""
+    return f"{count:,} {_CONTENTS[len(shape)]}{size}"
+
+
+def _looks_like(head: bytes, dimensions: int) -> str:
+    """What a file with a wrong beginning is, as the end of a sentence."""
+    wanted = f"not IDX {_CONTENTS[dimensions]}"
+    if not head:
+        return "is empty"
+    for beginning, name in _OTHER_FORMATS.items():
+        if head.lstrip().startswith(beginning):
+            return f"is {name}, {wanted}"
+    if head[2:4] == b"\0\0" and head[1] == _UNSIGNED_BYTE:
+        return f"has a byte-swapped (little-endian) header, {wanted}"
+    if head[:2] != b"\0\0" or len(head) < 4:
+        return f"begins with {head[:4].hex(' ')}, {wanted}"
+    kind, found = head[2], head[3]
+    if kind != _UNSIGNED_BYTE:
+        return f"holds {_TYPES.get(kind, f'type 0x{kind:02x}')}, wanted uint8 (type 0x08)"
+    holds = f"holds {_CONTENTS[found]}" if found in _CONTENTS else f"has {found} dimensions"
+    return f"{holds}, wanted {_CONTENTS[dimensions]} ({dimensions} dimensions)"
