@@ -16,26 +16,30 @@ def pytest_generate_tests(metafunc):
 
 
 def test_forward(benchmark, network, backend, images):
-    benchmark.group = f"forward, {images} images, {network}"
+    benchmark.group = group(f"forward, {images} images", network)
     benchmark(workloads.forward(network, backend, images))
 
 
 def test_loss_and_gradients(benchmark, network, backend):
-    benchmark.group = f"loss and gradients, {workloads.BATCH} images, {network}"
+    benchmark.group = group(f"loss and gradients, {workloads.BATCH} images", network)
     benchmark(workloads.loss_and_gradients(network, backend))
 
 
 def test_epoch(benchmark, network, backend):
-    benchmark.group = f"epoch, {network}"
+    benchmark.group = group("epoch", network)
     once_each(benchmark, lambda: workloads.epoch(network, backend), rounds=9)
 
 
 def test_training(benchmark, network, backend):
-    benchmark.group = f"whole training, {network}"
+    benchmark.group = group("whole training", network)
     once_each(benchmark, lambda: workloads.training(network, backend), rounds=3)
+
+
+def group(work, network):
+    """Both backends stand in one group; figures from different data never do."""
+    return f"{work}, {network}, {workloads.data_name()}"
 
 
 def once_each(benchmark, workload, rounds):
     """Time a workload that changes its network: a new call, with a new network, each round."""
-    benchmark.extra_info["data"] = workloads.data_name()
     benchmark.pedantic(lambda call: call(), setup=lambda: ((workload(),), {}), rounds=rounds)

@@ -72,7 +72,7 @@ def training(network: str, backend: str, images: int = IMAGES) -> Call:
 def data_name() -> str:
     """Which images are used: "mnist" where $FASTMNIST_DATA holds it, "synthetic" otherwise."""
     folder = os.environ.get("FASTMNIST_DATA")
-    return "mnist" if folder and (Path(folder) / "mnist").is_dir() else "synthetic"
+    return "mnist" if folder and any(Path(folder, "mnist").glob("*ubyte*")) else "synthetic"
 
 
 @cache
@@ -85,8 +85,7 @@ def data() -> tuple[fm.Dataset, fm.Dataset]:
     if data_name() == "mnist":
         return fm.load("mnist")
     images, labels = synthetic(IMAGES + 10_000)
-    digits = tuple("0123456789")
-    everything = fm.Dataset(images, labels, name="synthetic", class_names=digits)
+    everything = fm.Dataset(images, labels, "synthetic")
     return everything[:IMAGES], everything[IMAGES:]
 
 

@@ -1,0 +1,134 @@
+"""Every workload runs, with the same result for both backends, and the tables are printed."""
+
+import os
+import subprocess
+import sys
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastmnist as fm
+from benchmarks import ratios, workloads
+
+ROOT = Path(__file__).parent.parent
+IMAGES = 600  # ragged: 600 = 4 * 128 + 88
+
+
+@pytest.fixture(scope="module", autouse=True)
+def synthetic_data():
+    """The data that every machine has."""
+    cached = workloads.data, workloads.forward, workloads.loss_and_gradients, workloads._prepared
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("FASTMNIST_DATA", raising=False)
+        for function in cached:
+            function.cache_clear()
+        yield
+    for function in cached:
+        function.cache_clear()
+
+
+def test_asv_accepts_the_benchmarks():
+    pytest.importorskip("asv")
+    done = subprocess.run(
+        [sys.executable, "-m", "asv", "check", "-E", f"existing:{sys.executable}"],
+        cwd=ROOT,
+        env={**os.environ, "ASV_PYTHONPATH": str(ROOT)},  # asv ignores PYTHONPATH
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "No problems found" in done.stdout
+
+
+@pytest.mark.parametrize("network", workloads.NETWORKS)
+@pytest.mark.parametrize("count", [1, IMAGES])
+def test_forward_is_the_same_work_for_both_backends(network, count):
+    reference, numba = (workloads.forward(network, b, count)() for b in workloads.BACKENDS)
+    assert reference.shape == numba.shape == (count, 10)
+    assert reference.dtype == numba.dtype == np.float32
+    assert _rounding_steps(numba, reference) <= 64
+
+
+@pytest.mark.parametrize("network", workloads.NETWORKS)
+def test_loss_and_gradients_is_the_same_work_for_both_backends(network):
+    (want_loss, wanted), (loss, gradients) = (
+        workloads.loss_and_gradients(network, b)() for b in workloads.BACKENDS
+    )
+    assert loss == pytest.approx(want_loss, rel=1e-6)
+    for want, got in zip(chain(*wanted), chain(*gradients), strict=True):
+        assert _rounding_steps(got, want) <= 64
+
+
+@pytest.mark.parametrize("network", workloads.NETWORKS)
+def test_epoch_is_the_same_work_for_both_backends(network):
+    reference, numba = (workloads.epoch(network, b, IMAGES)() for b in workloads.BACKENDS)
+    assert numba == pytest.approx(reference, rel=1e-5)
+
+
+@pytest.mark.parametrize("backend", workloads.BACKENDS)
+def test_each_epoch_starts_from_new_parameters(backend):
+    first, second = (workloads.epoch("784-10-10", backend, IMAGES) for _ in range(2))
+    before = first()
+    assert first() < before  # the same call goes on training
+    assert second() == pytest.approx(before, rel=1e-6)
+
+
+@pytest.mark.parametrize("network", workloads.NETWORKS)
+@pytest.mark.parametrize("backend", workloads.BACKENDS)
+def test_training_learns(network, backend):
+    train, test = workloads.data()
+    before = fm.evaluate(fm.MLP(workloads.NETWORKS[network], seed=0), test[:1000])
+    after = fm.evaluate(workloads.training(network, backend, IMAGES)(), test[:1000])
+    assert len(train) == workloads.IMAGES
+    assert after.loss < before.loss
+    assert after.accuracy > before.accuracy
+
+
+def test_synthetic_images_are_as_sparse_as_mnist_and_always_the_same():
+    images, labels = workloads.synthetic(500)
+    assert images.shape == (500, 28, 28)
+    assert images.dtype == labels.dtype == np.uint8
+    assert 140 < np.count_nonzero(images) / 500 < 150
+    assert set(labels) == set(range(10))
+    assert np.array_equal(images, workloads.synthetic(500)[0])
+
+
+def test_data_are_mnist_where_it_is_found(monkeypatch, tmp_path):
+    assert workloads.data_name() == "synthetic"
+    monkeypatch.setenv("FASTMNIST_DATA", str(tmp_path))
+    assert workloads.data_name() == "synthetic"
+    (tmp_path / "mnist").mkdir()
+    assert workloads.data_name() == "synthetic"
+    (tmp_path / "mnist" / "train-images-idx3-ubyte.gz").touch()
+    assert workloads.data_name() == "mnist"
+
+
+def test_ratios_prints_a_table(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["ratios", "--rounds", "1", "--images", str(IMAGES)])
+    monkeypatch.setattr(ratios, "REST", 0)
+    ratios.main()
+    sentence, _, *table = capsys.readouterr().out.splitlines()
+    assert f"{IMAGES} images (synthetic)" in sentence
+    assert len(table) == 2 + len(ratios.CASES)
+    assert len({line.count("|") for line in table}) == 1
+
+
+def test_ratios_refuses_to_compare_different_work(monkeypatch):
+    ratios.verify_losses("784-10-10", 0.5, 0.50001)
+    for kernels in (0.51, float("nan")):
+        with pytest.raises(SystemExit, match="losses differ"):
+            ratios.verify_losses("784-10-10", 0.5, kernels)
+
+    exact = workloads.loss_and_gradients("784-10-10", "reference")()
+    loss, gradients = exact
+    scaled = loss, [(1.0001 * dW, 1.0001 * db) for dW, db in gradients]
+    results = iter([exact, scaled])
+    monkeypatch.setattr(workloads, "loss_and_gradients", lambda *_: lambda: next(results))
+    with pytest.raises(SystemExit, match="gradients differ"):
+        ratios.verify_gradients("784-10-10", 128)
+
+
+def _rounding_steps(got, want):
+    return np.abs(got - want).max() / (np.abs(want).max() * np.finfo(np.float32).eps)
