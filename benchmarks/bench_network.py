@@ -67,13 +67,13 @@ class Training(_Network):
         self.call()
 
     def track_test_loss(self, *_):
-        return self._report().loss
+        return round(self._report().loss, 5)
 
     track_test_loss.unit = "nats"
 
     # asv takes the smaller value for the better one, so it gets wrong answers, not right ones.
     def track_test_error(self, *_):
-        return 100 * (1 - self._report().accuracy)
+        return round(100 * (1 - self._report().accuracy), 2)
 
     track_test_error.unit = "%"
 
