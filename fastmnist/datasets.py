@@ -46,6 +46,12 @@ class Dataset:
     class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "images", np.asanyarray(self.images))
+        if self.labels is not None:
+            object.__setattr__(self, "labels", np.asanyarray(self.labels))
+        self._check()
+
+    def _check(self) -> None:
         if np.ndim(self.images) < 2:
             raise ValueError(f"{self.name}: images must have shape (n, height, width)")
         if self.labels is None:
@@ -110,20 +116,16 @@ def load(
     ValueError
         If the name is unknown.
     """
-    if name == GENERATED:
+    known = (*SETS, GENERATED)
+    path = Path(name)
+    if name not in known and (path.exists() or path.suffix or path.parent != Path()):
+        return _read_folder(path) if path.is_dir() else _split_csv(path)
+    if checks.nearest("dataset", name, known) == GENERATED:
         return Split(
             generate(60_000, seed=0, name="generated digits (train)"),
             generate(10_000, seed=1, name="generated digits (test)"),
         )
-    if name in SETS:
-        return _named(str(name), data_dir)
-    path = Path(name)
-    if path.is_dir():
-        return _read_folder(path)
-    if path.exists() or path.parent.name or path.suffix:
-        return _split_csv(path)
-    checks.nearest("dataset", name, [*SETS, GENERATED])
-    raise AssertionError("not reached")
+    return _named(str(name), data_dir)
 
 
 def load_or_generate(*, data_dir: str | os.PathLike[str] | None = None) -> tuple[Split, str | None]:
@@ -188,42 +190,33 @@ def _split_csv(path: Path) -> Split:
     if len(rows) < 2:
         raise DataError(f"{path} has one image, too few to train and to test")
     first = len(rows) - max(1, len(rows) // 7)
-    parts = {"first": rows[:first], "last": rows[first:]}
+    train, test = rows[:first], rows[first:]
     return Split(
-        *(
-            replace(part, name=f"{path.name} ({which} {len(part):,} images)")
-            for which, part in parts.items()
-        )
+        replace(train, name=f"{path.name} (first {len(train):,} rows)"),
+        replace(test, name=f"{path.name} (last {len(test):,} rows)"),
     )
 
 
 def _named(name: str, data_dir: str | os.PathLike[str] | None) -> Split:
-    looked = []
-    for place, folder in _folders(name, data_dir):
-        if folder and any(_find(folder, file) for file in FILES):
-            return _read_folder(folder, name)
-        looked.append(f"{place}: none of its files")
+    """A named set from the first place that has it, verified."""
     title = SETS[name].title
+    shared = os.environ.get("FASTMNIST_DATA")
+    folders = [Path(data_dir, name), Path(data_dir)] if data_dir is not None else []
+    folders += [Path(shared, name)] if shared else []
+    for folder in folders:
+        if any(_find(folder, file) for file in FILES):
+            return _read_folder(folder, name)
     try:
         return _split(fetch(name), title, SETS[name].class_names)
     except DownloadError as error:
+        looked = [f"{folder} has none of its files" for folder in folders]
+        looked += [] if shared else ["$FASTMNIST_DATA is not set"]
         places = "\n  ".join([*looked, *str(error).splitlines()])
         raise DownloadError(
             f"{title} was not found and could not be downloaded:\n  {places}\n"
             f"Put {', '.join(f'{file}.gz' for file in FILES)} into a folder and give it as "
             f'data_dir or as $FASTMNIST_DATA/{name}; or take the built-in digits, "{GENERATED}".'
         ) from None
-
-
-def _folders(name: str, data_dir: str | os.PathLike[str] | None) -> list[tuple[str, Path | None]]:
-    """Where a named set may lie, each with its description."""
-    places: list[tuple[str, Path | None]] = []
-    if data_dir is not None:
-        places += [(str(folder), folder) for folder in (Path(data_dir, name), Path(data_dir))]
-    shared = os.environ.get("FASTMNIST_DATA")
-    if shared:
-        return [*places, (f"$FASTMNIST_DATA/{name} ({Path(shared, name)})", Path(shared, name))]
-    return [*places, ("$FASTMNIST_DATA (not set)", None)]
 
 
 def _find(folder: Path, file: str) -> Path | None:
@@ -237,31 +230,32 @@ def _find(folder: Path, file: str) -> Path | None:
 
 def _read_folder(folder: Path, name: str | None = None) -> Split:
     """The four IDX files of a folder; with a name, verified to be that set."""
-    found = [_find(folder, file) for file in FILES]
-    missing = [file for file, path in zip(FILES, found, strict=True) if path is None]
+    found = {file: _find(folder, file) for file in FILES}
+    missing = [file for file, path in found.items() if path is None]
     if missing:
         raise DataError(f"{folder} has no {', no '.join(missing)} (with .gz or without)")
-    paths = [path for path in found if path is not None]
-    if name is None:
-        arrays = [idx.read(path, n) for path, n in zip(paths, DIMENSIONS, strict=True)]
-        classes = tuple(map(str, range(1 + max(arrays[1].max(), arrays[3].max()))))
-        title = folder.resolve().name
-    else:
+    paths = [path for path in found.values() if path is not None]
+    if name is not None:
         arrays = [verified(idx.read_bytes(p), name, i, str(p)) for i, p in enumerate(paths)]
-        classes, title = SETS[name].class_names, SETS[name].title
+        return _split(arrays, SETS[name].title, SETS[name].class_names)
+    arrays = [
+        idx.read(path, dimensions) for path, dimensions in zip(paths, DIMENSIONS, strict=True)
+    ]
     for images, labels in ((0, 1), (2, 3)):
         if len(arrays[images]) != len(arrays[labels]):
             raise DataError(
                 f"{paths[images]} has {len(arrays[images]):,} images, "
-                f"{paths[labels]} has {len(arrays[labels]):,} labels"
+                f"but {paths[labels]} has {len(arrays[labels]):,} labels"
             )
     (_, *train_size), (_, *test_size) = arrays[0].shape, arrays[2].shape
     if train_size != test_size:
-        raise DataError(f"{paths[0]} has images of {train_size}, {paths[2]} of {test_size}")
-    return _split(arrays, title, classes)
+        raise DataError(f"{paths[0]} has images of {train_size}, but {paths[2]} of {test_size}")
+    classes = 1 + max(arrays[1].max(), arrays[3].max())
+    return _split(arrays, folder.resolve().name, tuple(map(str, range(classes))))
 
 
 def _split(arrays: Sequence[NDArray[np.uint8]], title: str, classes: tuple[str, ...]) -> Split:
+    """Training images and labels, test images and labels as a Split."""
     return Split(
         Dataset(arrays[0], arrays[1], f"{title} (train)", classes),
         Dataset(arrays[2], arrays[3], f"{title} (test)", classes),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
+import re
 import sys
 import threading
 import time
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,10 +124,12 @@ def fetch(name: str) -> Arrays:
     DownloadError
         If no mirror delivers a file; the message has a line for each place.
     """
-    return tuple(_fetch(name, part) for part in range(len(FILES)))
+    mirrors = list(SETS[name].mirrors)
+    return tuple(_fetch(name, part, mirrors) for part in range(len(FILES)))
 
 
-def _fetch(name: str, part: int) -> NDArray[np.uint8]:
+def _fetch(name: str, part: int, mirrors: list[str]) -> NDArray[np.uint8]:
+    """One array; a mirror that fails goes to the end of the list, to be asked last for the next."""
     # What a SHA-256 of the content can verify is kept unzipped: MNIST then opens in 0.1 s, not 0.4.
     unzipped = SETS[name].digests[part].startswith("sha256")
     cached = cache_dir() / name / (FILES[part] + ("" if unzipped else ".gz"))
@@ -132,13 +137,15 @@ def _fetch(name: str, part: int) -> NDArray[np.uint8]:
         return verified(idx.read_bytes(cached), name, part, str(cached))
     except DataError as error:
         causes = [str(error)]
-    for mirror in SETS[name].mirrors:
+    for mirror in tuple(mirrors):
         address = f"{mirror}{FILES[part]}.gz"
         try:
             content = receive(address)
             array = verified(content, name, part, "what it sent")
         except Exception as error:  # whatever went wrong, the next mirror may do better
             causes.append(f"{address}: {_reason(error)}")
+            mirrors.remove(mirror)
+            mirrors.append(mirror)
         else:
             _keep(cached, idx.encode(array) if unzipped else content)
             return array
@@ -149,10 +156,24 @@ def _keep(path: Path, content: bytes) -> None:
     """Write a file into the cache, or warn that it could not be."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path.parent)
         with atomic_write(path) as file:
             file.write(content)
     except OSError as error:
-        warnings.warn(f"{path} could not be kept: {error.strerror}", stacklevel=2)
+        _warn(f"downloads cannot be kept in {path.parent}: {error.strerror}")
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the temporary files of processes that were killed while they wrote."""
+    for left in folder.glob(".*"):
+        with contextlib.suppress(FileNotFoundError):  # another process sweeps too
+            if left.stat().st_mtime < time.time() - 3600:
+                left.unlink()
+
+
+@functools.cache  # one warning for the four files
+def _warn(message: str) -> None:
+    warnings.warn(message, stacklevel=2)
 
 
 SILENCE = 5.0  # seconds without 1 KiB of data; two dead mirrors hold an offline machine up for 10
@@ -170,44 +191,64 @@ def receive(address: str) -> bytes:
     Exception
         Whatever pooch and requests raise for a download that fails.
     """
-    received = _Received()
-    failures: list[Exception] = []
-    # In a thread, because no timeout of requests bounds the look-up of a name or a server that
-    # sends a byte now and then.
-    worker = threading.Thread(target=_download, args=(address, received, failures), daemon=True)
-    worker.start()
+    transfer = _Transfer(address)
+    transfer.start()
     started = heard = time.monotonic()
     size = 0
     try:
         with _bar() as bar:
             task = bar.add_task(address.rsplit("/", 1)[-1], total=None)
-            while worker.is_alive():
-                worker.join(0.1)
+            while transfer.is_alive():
+                transfer.join(0.1)
                 now = time.monotonic()
-                if len(received.content) > size:
-                    size, heard = len(received.content), now
-                bar.update(task, completed=size, total=received.total or None)
+                if len(transfer.content) > size:
+                    size, heard = len(transfer.content), now
+                bar.update(task, completed=size, total=transfer.total or None)
                 if now > heard + SILENCE:
                     raise DownloadError(f"no data for {SILENCE:g} s")
                 if now > started + DEADLINE:
                     raise DownloadError(f"not done in {DEADLINE:g} s")
     finally:
-        received.refused = True
-    if failures:
-        raise failures[0]
-    return bytes(received.content)
+        transfer.given_up = True
+    if transfer.failure:
+        raise transfer.failure
+    return bytes(transfer.content)
 
 
-class _Received:
-    """The data that came so far; to pooch both the file to write and the progress bar to move."""
+class _Transfer(threading.Thread):
+    """A download under way; to pooch it is both the file to write and the progress bar to move.
 
-    def __init__(self) -> None:
+    It is a thread because no timeout of requests bounds the look-up of a name, or a server that
+    sends a byte now and then.
+    """
+
+    def __init__(self, address: str) -> None:
+        import pooch  # 0.2 s with requests, for whoever has no file yet
+
+        super().__init__(daemon=True)
         self.content = bytearray()
-        self.total = 0  # as the server says; 0 if it does not
-        self.refused = False
+        self.total = 0  # bytes, as the server says; 0 if it does not
+        self.failure: Exception | None = None
+        self.given_up = False
+        self._address = address
+        self._responses: list[Any] = []
+        self._download = pooch.HTTPDownloader(
+            progressbar=self,
+            timeout=SILENCE,
+            headers={"Accept-Encoding": "identity"},  # or requests would unzip what is sent zipped
+            hooks={"response": lambda response, **_: self._responses.append(response)},
+        )
+
+    def run(self) -> None:
+        try:
+            self._download(self._address, self, None)
+        except Exception as error:
+            self.failure = error
+        for response in self._responses:  # pooch leaves those that failed open
+            response.close()
 
     def write(self, chunk: bytes) -> None:
-        if self.refused:
+        if self.given_up:
             raise DownloadError("given up")
         if len(self.content) + len(chunk) > LIMIT:
             raise DownloadError(f"more than {LIMIT:,} bytes")
@@ -216,19 +257,6 @@ class _Received:
     def _ignore(self, *_: object) -> None: ...
 
     flush = update = reset = close = _ignore
-
-
-def _download(address: str, received: _Received, failures: list[Exception]) -> None:
-    import pooch  # 0.2 s with requests, for whoever has no file yet
-
-    try:
-        pooch.HTTPDownloader(
-            progressbar=received,
-            timeout=SILENCE,
-            headers={"Accept-Encoding": "identity"},  # or requests would unzip what is sent zipped
-        )(address, received, None)
-    except Exception as error:
-        failures.append(error)
 
 
 def _bar() -> Progress:
@@ -247,6 +275,6 @@ def _bar() -> Progress:
 
 
 def _reason(error: Exception) -> str:
-    """Why a download failed, in one line, without the addresses of objects in memory."""
+    """Why a download failed, in one line, without the name of the object that failed."""
     inner = getattr(error.args[0], "reason", None) if error.args else None
-    return " ".join(str(inner or error).split(">: ")[-1].split())
+    return re.sub(r"^(<.*?>|\w+\(.*?\)): ", "", " ".join(str(inner or error).split()))

@@ -71,15 +71,18 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
 def decode(content: bytes, dimensions: int, source: str) -> NDArray[np.uint8]:
     """The array in the bytes of an IDX file, gzipped or not; `source` is its name in errors."""
     size = 4 + 4 * dimensions
-    if content[:2] == _GZIP:
-        header, body = _unzip(content, dimensions, source)
+    if content.startswith(_GZIP):
+        head, body = _unzip(content, dimensions, source)
     else:
-        header, body = content[:size], content[size:]
-    shape = _shape(header, dimensions, source)
-    surplus = len(body) - math.prod(shape)
-    if surplus:
-        found = f"{surplus:,} bytes too many" if surplus > 0 else f"{-surplus:,} bytes are missing"
-        raise DataError(f"{source}: {found} for {_describe(shape)}; get the file again")
+        head, body = content[:size], content[size:]
+    shape = _shape(head, dimensions, source)
+    needed = math.prod(shape)
+    if len(body) != needed:
+        found = "more than that" if len(body) > needed else f"only {len(body):,}"
+        raise DataError(
+            f"{source}: {_describe(shape)} are {needed:,} bytes, but there are {found}; "
+            "get the file again"
+        )
     return np.frombuffer(body, np.uint8).reshape(shape).copy()  # a copy, to be writable
 
 
@@ -102,18 +105,19 @@ def sha256(array: NDArray[np.uint8]) -> str:
 
 def _unzip(content: bytes, dimensions: int, source: str) -> tuple[bytes, bytes]:
     """Header and body of a gzipped file; never more than a byte beyond what the header says."""
+    size = 4 + 4 * dimensions
     stream = zlib.decompressobj(wbits=31)  # 31: gzip, with its checksum verified
     try:
-        head = stream.decompress(content, 4 + 4 * dimensions)
-        wanted = math.prod(_shape(head, dimensions, source))
-        body = stream.decompress(stream.unconsumed_tail, wanted + 1)
+        head, body, needed = stream.decompress(content, size), b"", 0
+        if len(head) == size:
+            needed = math.prod(_shape(head, dimensions, source))
+            body = stream.decompress(stream.unconsumed_tail, needed + 1)
     except zlib.error as error:
         raise DataError(f"{source} is damaged ({error}); get the file again") from error
-    if len(body) <= wanted:
-        if not stream.eof:
-            raise DataError(f"{source} is cut short inside its gzip stream; get the file again")
-        if stream.unused_data.strip(b"\0"):
-            raise DataError(f"{source}: there is something behind its gzip stream")
+    if len(body) <= needed and not stream.eof:
+        raise DataError(f"{source} is cut short inside its gzip stream; get the file again")
+    if stream.unused_data.strip(b"\0"):  # zeros are padding, as of a tape
+        raise DataError(f"{source}: there is something behind its gzip stream")
     return head, body
 
 

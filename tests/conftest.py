@@ -2,9 +2,14 @@
 
 import os
 
+import hypothesis
 import pytest
 
 from fastmnist import datasets, download
+
+# A busy machine is no error, and neither is the first call of a kernel, which compiles it.
+hypothesis.settings.register_profile("fastmnist", deadline=None)
+hypothesis.settings.load_profile("fastmnist")
 
 
 @pytest.fixture(scope="session", autouse=True)

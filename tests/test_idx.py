@@ -1,0 +1,207 @@
+import gzip
+import os
+import struct
+import tracemalloc
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from fastmnist import idx
+from fastmnist.errors import DataError
+
+IMAGES = np.arange(60, dtype=np.uint8).reshape(5, 4, 3)
+PLAIN = idx.encode(IMAGES)
+ZIPPED = gzip.compress(PLAIN, mtime=0)
+
+
+def refused(content, dimensions=3):
+    """The message with which a file's content is refused."""
+    with pytest.raises(DataError) as error:
+        idx.decode(content, dimensions, "some/file")
+    assert str(error.value).startswith("some/file")
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_the_bytes_are_those_of_the_published_format():
+    header = bytes.fromhex("00000803 00000005 00000004 00000003")
+    assert idx.encode(IMAGES) == header + bytes(range(60))
+    assert idx.encode(np.array([7, 2], np.uint8)) == bytes.fromhex("00000801 00000002 0702")
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@given(array=arrays(np.uint8, array_shapes(min_dims=3, max_dims=3, max_side=6)))
+def test_what_is_written_is_read(array, zipped):
+    content = gzip.compress(idx.encode(array)) if zipped else idx.encode(array)
+    read = idx.decode(content, 3, "file")
+    assert read.dtype == np.uint8
+    assert read.flags.writeable
+    np.testing.assert_array_equal(read, array)
+
+
+def test_read_takes_a_file_by_its_content_not_by_its_name(tmp_path):
+    (tmp_path / "plain.gz").write_bytes(PLAIN)
+    (tmp_path / "zipped").write_bytes(ZIPPED)
+    np.testing.assert_array_equal(idx.read(tmp_path / "plain.gz", 3), IMAGES)
+    np.testing.assert_array_equal(idx.read(str(tmp_path / "zipped"), 3), IMAGES)
+
+
+@pytest.mark.parametrize("end", [2, 9, 10, 14, len(ZIPPED) // 2, -8, -4, -1])
+def test_a_cut_gzip_file_is_refused(end):
+    assert "cut short" in refused(ZIPPED[:end])
+
+
+@pytest.mark.parametrize(
+    ("end", "message"),
+    [(0, "is empty"), (3, "begins with"), (9, "cut short"), (16, "only 0"), (-1, "only 59")],
+)
+def test_a_cut_plain_file_is_refused(end, message):
+    assert message in refused(PLAIN[:end])
+
+
+@pytest.mark.parametrize("back", range(1, 9))
+def test_a_wrong_checksum_or_length_of_gzip_is_refused(back):
+    damaged = bytearray(ZIPPED)
+    damaged[-back] ^= 1
+    assert "damaged" in refused(bytes(damaged))
+
+
+@given(bit=st.integers(0, 8 * len(ZIPPED) - 1))
+def test_no_flipped_bit_changes_what_is_read(bit):
+    flipped = bytearray(ZIPPED)
+    flipped[bit // 8] ^= 1 << bit % 8
+    try:
+        read = idx.decode(bytes(flipped), 3, "file")
+    except DataError:
+        return
+    np.testing.assert_array_equal(read, IMAGES)  # the bit was in the name or the date
+
+
+@given(bit=st.integers(0, 8 * len(PLAIN) - 1))
+def test_the_digest_notices_a_flipped_bit(bit):
+    flipped = bytearray(PLAIN)
+    flipped[bit // 8] ^= 1 << bit % 8
+    try:
+        read = idx.decode(bytes(flipped), 3, "file")
+    except DataError:
+        return
+    assert idx.sha256(read) != idx.sha256(IMAGES)
+
+
+def test_extra_bytes_are_refused():
+    assert "60 bytes, but there are more" in refused(PLAIN + b"x")
+    assert "60 bytes, but there are more" in refused(gzip.compress(PLAIN + b"x"))
+
+
+def test_only_zeros_may_follow_a_gzip_stream():
+    np.testing.assert_array_equal(idx.decode(ZIPPED + bytes(512), 3, "file"), IMAGES)
+    assert "behind its gzip stream" in refused(ZIPPED + b"garbage")
+    assert "behind its gzip stream" in refused(ZIPPED + ZIPPED)
+
+
+def test_a_bomb_is_unpacked_no_further_than_its_header_says():
+    packer = zlib.compressobj(wbits=31)
+    bomb = packer.compress(PLAIN) + packer.compress(bytes(2**26)) + packer.flush()
+    tracemalloc.start()
+    message = refused(bomb)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert "more than that" in message
+    assert peak < 2**20  # the bomb itself has 64 KiB, and unpacks to 64 MiB
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (gzip.compress(b""), "is empty"),
+        (b"<!DOCTYPE html><title>403</title>", "an HTML page"),
+        (b"\n <html>", "an HTML page"),
+        (b"PK\x03\x04rest of it, long enough", "a zip archive"),
+        (b"\x89PNG\r\n\x1a\n0000IHDR", "a PNG picture"),
+        (b"\xff\xd8\xff\xe0\x00\x10JFIF", "a JPEG picture"),
+        (b"label,pixel0,pixel1", "begins with 6c 61 62 65, not IDX images"),
+        (idx.encode(np.zeros(20, np.uint8)), "holds labels, wanted images"),
+        (struct.pack("<4I", 2051, 5, 4, 3) + bytes(60), "byte-swapped"),
+        (gzip.compress(struct.pack("<4I", 2051, 5, 4, 3) + bytes(60)), "byte-swapped"),
+    ],
+)
+def test_the_message_says_what_a_wrong_file_is(content, message):
+    assert message in refused(content)
+
+
+def test_images_given_as_labels_are_named():
+    assert "holds images, wanted labels (1 dimensions)" in refused(PLAIN, dimensions=1)
+
+
+@pytest.mark.parametrize("code", [code for code in range(256) if code != 8])
+def test_every_other_type_is_refused(code):
+    content = bytes([0, 0, code, 3]) + PLAIN[4:]
+    names = {9: "int8", 11: "int16", 12: "int32", 13: "float32", 14: "float64"}
+    assert names.get(code, f"0x{code:02x}") in refused(content)
+
+
+@pytest.mark.parametrize("dimensions", [0, 2, 4, 255])
+def test_every_other_number_of_dimensions_is_refused(dimensions):
+    assert f"has {dimensions} dimensions" in refused(bytes([0, 0, 8, dimensions]) + PLAIN[4:])
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 3), (5, 0, 3), (5, 4, 0)])
+def test_a_dimension_of_zero_is_refused(shape):
+    assert "holds nothing" in refused(idx.header(shape))
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize(
+    "shape", [(2**32 - 1,) * 3, (2**31, 2**31, 4), (2**16, 2**16, 2**16), (2**20, 2**10, 2)]
+)
+def test_a_giant_is_refused_before_memory_is_asked_for(shape, zipped):
+    content = idx.header(shape) + bytes(60)  # the second product is 0 modulo 2**64
+    content = gzip.compress(content) if zipped else content
+    tracemalloc.start()
+    message = refused(content)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert f"claims {shape[0]:,} images" in message
+    assert peak < 2**18
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("kind", ["missing", "folder", "pipe", "dangling", "/dev/zero"])
+def test_what_is_not_a_file_is_refused_at_once(tmp_path, kind):
+    path = tmp_path / "file"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "dangling":
+        path.symlink_to(tmp_path / "nowhere")
+    elif kind == "/dev/zero":
+        path.symlink_to(kind)
+    with pytest.raises(DataError, match=r"regular file|No such file") as error:
+        idx.read(path, 3)
+    assert str(path) in str(error.value)
+
+
+def test_a_file_without_permission_is_named(tmp_path):
+    (tmp_path / "file").write_bytes(PLAIN)
+    (tmp_path / "file").chmod(0)
+    user = os.geteuid()
+    if user == 0:  # root may read everything
+        os.seteuid(65534)
+    try:
+        with pytest.raises(DataError, match="file cannot be read: Permission denied"):
+            idx.read(tmp_path / "file", 3)
+    finally:
+        os.seteuid(user)
+
+
+def test_a_file_over_the_limit_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(idx, "LIMIT", 59)
+    (tmp_path / "file").write_bytes(PLAIN)
+    with pytest.raises(DataError, match="more than 59 bytes"):
+        idx.read(tmp_path / "file", 3)
