@@ -8,6 +8,7 @@ import json
 import os
 import zipfile
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,8 @@ class MLP:
         """
         from fastmnist import kernels  # Numba, only now
 
-        return np.argmax(kernels.logits(self.params, X, threads=threads), axis=1)
+        classes: NDArray[np.int64] = kernels.logits(self.params, X, threads=threads).argmax(axis=1)
+        return classes
 
     def predict_proba(self, X: ArrayLike, *, threads: int | None = None) -> NDArray[np.float32]:
         """The probability of each class, shape (n, classes); arguments as of `predict`."""
@@ -178,7 +180,7 @@ def _checked(sizes: Any) -> tuple[int, ...]:
     checked = tuple(checks.whole("each of sizes", size, 1) for size in sizes)
     if len(checked) < 2:
         raise ValueError(f"sizes must name the inputs and the classes at least, got {sizes!r}")
-    count = sum((n + 1) * m for n, m in zip(checked[:-1], checked[1:], strict=True))
+    count = sum((n + 1) * m for n, m in pairwise(checked))
     if count > _MOST_PARAMETERS:
         raise ValueError(f"sizes {list(checked)} need {4 * count:,} bytes of parameters")
     return checked

@@ -43,9 +43,7 @@ class SGD:
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov needs a momentum greater than 0")
 
-    def update(
-        self, w: NDArray[Any], g: NDArray[Any], v: NDArray[Any] | None, rate: float
-    ) -> None:
+    def update(self, w: NDArray[Any], g: NDArray[Any], v: NDArray[Any] | None, rate: float) -> None:
         """Take one step in place: parameters `w`, gradient `g` and velocity `v` of one shape."""
         if v is not None and self.momentum:
             v *= self.momentum

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NoReturn, SupportsIndex
 
 import numpy as np
@@ -46,7 +47,7 @@ class Parameters(list[tuple[NDArray[np.float32], NDArray[np.float32]]]):
 
     def __init__(self, sizes: Sequence[int]) -> None:
         self.sizes = tuple(sizes)
-        shapes = [(n + 1, row_stride(m)) for n, m in zip(sizes[:-1], sizes[1:], strict=True)]
+        shapes = [(n + 1, row_stride(m)) for n, m in pairwise(sizes)]
         ends = np.cumsum([rows * stride for rows, stride in shapes])
         self.offsets = [0, *map(int, ends[:-1])]
         self.flat = aligned_zeros(int(ends[-1]))
@@ -54,7 +55,9 @@ class Parameters(list[tuple[NDArray[np.float32], NDArray[np.float32]]]):
             self.flat[start : start + rows * stride].reshape(rows, stride)
             for start, (rows, stride) in zip(self.offsets, shapes, strict=True)
         ]
-        super().__init__((block[:-1, :m], block[-1, :m]) for block, m in zip(blocks, sizes[1:]))
+        super().__init__(
+            (block[:-1, :m], block[-1, :m]) for block, m in zip(blocks, sizes[1:], strict=True)
+        )
 
     @classmethod
     def copy_of(cls, params: Sequence[tuple[ArrayLike, ArrayLike]]) -> Parameters:

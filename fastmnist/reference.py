@@ -12,7 +12,7 @@ checks them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -29,7 +29,7 @@ class Optimizer(Protocol):
         """Change `w` (and the velocity `v`) in place."""
 
 
-def forward(params: Params, X: Array) -> Array:
+def forward(params: Params, X: Array, *, threads: int | None = None) -> Array:
     """Class probabilities.
 
     Parameters
@@ -37,6 +37,8 @@ def forward(params: Params, X: Array) -> Array:
     params : list of (W, b)
     X : ndarray of shape (n, features)
         uint8 pixels, scaled by 1/255, or floats, taken as they are.
+    threads : int, optional
+        Not used in this file: NumPy's matrix products choose their own.
 
     Returns
     -------
@@ -45,23 +47,25 @@ def forward(params: Params, X: Array) -> Array:
     """
     Z = logits(params, X)
     E = np.exp(Z - Z.max(axis=1, keepdims=True))  # the shift keeps exp from overflowing
-    return E / E.sum(axis=1, keepdims=True)
+    P: Array = E / E.sum(axis=1, keepdims=True)
+    return P
 
 
-def logits(params: Params, X: Array) -> Array:
+def logits(params: Params, X: Array, *, threads: int | None = None) -> Array:
     """The last layer before softmax, shape (n, classes)."""
     return _layers(params, X)[-1]
 
 
 def loss_and_gradients(
-    params: Params, X: Array, y: Array
+    params: Params, X: Array, y: Array, *, threads: int | None = None
 ) -> tuple[float, list[tuple[Array, Array]]]:
     """Mean cross-entropy and its gradient with respect to every parameter.
 
     Parameters
     ----------
     params : list of (W, b)
-    X : ndarray of shape (n, features)
+    X, threads
+        As in `forward`.
     y : ndarray of int, shape (n,)
         Class numbers from 0.
 
@@ -105,7 +109,7 @@ def train_epoch(
     ----------
     params : list of (W, b)
         Changed in place.
-    X, y
+    X, y, threads
         As in `loss_and_gradients`.
     learning_rate : float or ndarray of shape (batches,)
         One rate, or one for each batch.
@@ -117,8 +121,6 @@ def train_epoch(
         Shaped like `params`, changed in place; what momentum carries from epoch to epoch.
     order : ndarray of int, shape (n,), optional
         In which order the samples are taken; by default as they stand.
-    threads : int, optional
-        Not used here: NumPy's matrix products choose their own.
 
     Returns
     -------

@@ -161,6 +161,8 @@ def fit(
     rule = optimizer_named(optimizer)
     train, held_out = _split(train, validation, seed)
     backend_module = _backend(checks.nearest("backend", backend, BACKENDS))
+    if train.labels is None:
+        raise ValueError(f"{train.name} has no labels to learn from")
     X = checks.features(train.images, model.sizes[0])
     y = checks.labels(train.labels, len(X), model.sizes[-1])
     if not len(X):

@@ -14,13 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastmnist import checks
 from fastmnist.kernels import epoch, team
-from fastmnist.kernels.network import (
-    CHUNK,
-    Rule,
-    new_chunk,
-    new_network,
-    new_scratch,
-)
+from fastmnist.kernels.network import CHUNK, Rule, new_chunk, new_network, new_scratch
 from fastmnist.kernels.packed import Packed, pack
 from fastmnist.kernels.team import thread_count
 from fastmnist.optimizers import SGD
@@ -64,8 +58,8 @@ def forward(params: Params, X: ArrayLike | Packed, *, threads: int | None = None
     Z = logits(params, X, threads=threads)
     Z -= Z.max(axis=1, keepdims=True)
     E = np.exp(Z, out=Z)
-    E /= E.sum(axis=1, keepdims=True)
-    return E
+    P: NDArray[Any] = np.divide(E, E.sum(axis=1, keepdims=True), out=E)
+    return P
 
 
 def logits(params: Params, X: ArrayLike | Packed, *, threads: int | None = None) -> NDArray[Any]:

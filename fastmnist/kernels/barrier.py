@@ -34,7 +34,7 @@ def new_words() -> NDArray[np.int64]:
     return np.zeros(6 * _LINE, np.int64)
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def fetch_add(typingctx: Any, words: Any, index: Any, amount: Any) -> Any:
     """Atomically add to ``words[index]``; return what was there before."""
 
@@ -45,7 +45,7 @@ def fetch_add(typingctx: Any, words: Any, index: Any, amount: Any) -> Any:
     return types.int64(words, types.intp, types.int64), codegen
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def acquire(typingctx: Any, words: Any, index: Any) -> Any:
     """``words[index]``, read anew each time, with all that was written before it was set.
 
@@ -59,7 +59,7 @@ def acquire(typingctx: Any, words: Any, index: Any) -> Any:
     return types.int64(words, types.intp), codegen
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def release(typingctx: Any, words: Any, index: Any, value: Any) -> Any:
     """``words[index] = value``, after all that was written before."""
 
@@ -72,7 +72,7 @@ def release(typingctx: Any, words: Any, index: Any, value: Any) -> Any:
 
 
 @jit
-def wait_for_all(words, members):  # type: ignore[no-untyped-def]
+def wait_for_all(words, members):
     """Return when every member has come here: False, or True if the team is to stop.
 
     The last to arrive decides for all whether the team stops: were each to look for itself, one
@@ -96,6 +96,6 @@ def wait_for_all(words, members):  # type: ignore[no-untyped-def]
 
 
 @jit
-def claim(words, count):  # type: ignore[no-untyped-def]
+def claim(words, count):
     """The first of the next `count` pieces of work that nobody has taken yet."""
     return fetch_add(words, CLAIMED, count)

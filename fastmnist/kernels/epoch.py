@@ -1,19 +1,15 @@
 """What each thread of a team runs: one epoch of training, or the outputs for many samples."""
 
-# mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
 
 import numpy as np
 
 from fastmnist.kernels.barrier import claim, wait_for_all
 from fastmnist.kernels.jit import jit
-from fastmnist.kernels.layer import backward, forward, update
+from fastmnist.kernels.layer import backward, forward, task, update
 from fastmnist.kernels.network import CHUNK, DENSE, INPUTS, OUTPUTS, STRIDE
-from fastmnist.kernels.packed import band_count
-from fastmnist.kernels.vectors import prefetch
-
-_PIXEL = np.float32(255)
-_AHEAD = 4  # samples between the prefetch of a packed row and its use
+from fastmnist.kernels.packed import bands_room, room
+from fastmnist.kernels.vectors import COPIED, NARROW, copy, exponential, load, store, zeros
 
 
 @jit
@@ -50,12 +46,13 @@ def train(
             if wait_for_all(words, members):
                 return
             begins, ends = start == batch_start, start + samples == batch_stop
-            layer, band = task(network, claim(words, 1))
+            layer, band, band_stop = task(network, members, claim(words, 1))
             while layer < layers:
                 update(
-                    network, chunk, scratch, layer, band, samples, rule, rates[batch], begins, ends
-                )
-                layer, band = task(network, claim(words, 1))
+                    network, chunk, scratch, layer, band, band_stop, samples,
+                    rule, rates[batch], begins, ends,
+                )  # fmt: skip
+                layer, band, band_stop = task(network, members, claim(words, 1))
             if wait_for_all(words, members):
                 return
 
@@ -81,70 +78,25 @@ def outputs(words, network, chunk, slot, group, rows, order, Z):
 
 
 @jit
-def task(network, number):
-    """The layer and the band that are the update's piece of work with this number."""
-    layer = 0
-    while layer < len(network.shapes):
-        bands = band_count(network.shapes[layer, INPUTS])
-        if number < bands:
-            break
-        number -= bands
-        layer += 1
-    return layer, number
-
-
-@jit
 def gather(rows, order, start, network, chunk, first, stop):
     """Copy the packed rows of samples first to stop into the chunk, as float32 in [0, 1].
 
     The copy puts side by side what shuffling tore apart; all later reads come from the L2 cache.
+    So short a loop keeps many reads of memory under way: prefetching gains nothing more.
     """
     inputs = network.shapes[0, INPUTS]
-    bands = band_count(inputs) + 1
+    bands = bands_room(inputs)
     for s in range(first, stop):
-        if start + s + _AHEAD < len(order):
-            fetch(rows, order[start + s + _AHEAD])
         r = order[start + s]
-        source, target = np.uintp(rows.start[r]), np.uintp(s * (inputs + 1))
-        entries = np.uintp(rows.start[r + 1]) - source
-        for p in range(entries):
-            chunk.index[target + p] = rows.index[source + p]
-        if len(rows.pixels) > 0:
-            for p in range(entries):
-                chunk.value[target + p] = np.float32(rows.pixels[source + p]) / _PIXEL
-        else:
-            for p in range(entries):
-                chunk.value[target + p] = rows.floats[source + p]
-        for b in range(bands):
-            chunk.bands[s * bands + b] = rows.bands[r, b]
-
-
-@jit
-def fetch(rows, r):
-    """Begin to bring packed row `r` into the cache (a narrow layer's epoch: 2 times as fast)."""
-    for b in range(r * rows.bands.shape[1], (r + 1) * rows.bands.shape[1], 32):
-        prefetch(rows.bands, b)
-    for p in range(rows.start[r], rows.start[r + 1], 32):
-        prefetch(rows.index, p)
-    for p in range(rows.start[r], rows.start[r + 1], 64):
-        if len(rows.pixels) > 0:
-            prefetch(rows.pixels, p)
-        else:
-            prefetch(rows.floats, p)
-            prefetch(rows.floats, p + 16)
-
-
-@jit
-def softmax(row, classes):
-    """Replace the first `classes` of `row`, Z, by exp(Z - max Z); return the maximum and the sum."""
-    largest = row[0]
-    for c in range(1, classes):
-        largest = max(largest, row[c])
-    total = np.float32(0)
-    for c in range(classes):
-        row[c] = np.exp(row[c] - largest)
-        total += row[c]
-    return largest, total
+        source, target = rows.start[r], s * room(inputs)
+        for p in range(0, rows.start[r + 1] - source, COPIED):
+            copy(chunk.indices, target + p, rows.indices, source + p)
+            if len(rows.pixels) > 0:
+                copy(chunk.values, target + p, rows.pixels, source + p)
+            else:
+                copy(chunk.values, target + p, rows.floats, source + p)
+        for b in range(0, bands, COPIED):
+            copy(chunk.bands, s * bands + b, rows.bands, r * bands + b)
 
 
 @jit
@@ -152,11 +104,20 @@ def loss_and_dZ(network, chunk, s, label, scale):
     """Cross-entropy of sample s in nats; its Z becomes dZ = scale * (softmax(Z) - onehot)."""
     shape = network.shapes[len(network.shapes) - 1]
     at = shape[DENSE] + s * shape[STRIDE]
-    row = chunk.dense[at : at + shape[OUTPUTS]]
-    Z_label = row[label]
-    largest, total = softmax(row, shape[OUTPUTS])
-    loss = np.log(total) - (Z_label - largest)
-    for c in range(shape[OUTPUTS]):
+    classes = shape[OUTPUTS]
+    row = chunk.dense[at : at + shape[STRIDE]]
+    largest = row[0]
+    for c in range(1, classes):
+        largest = max(largest, row[c])
+    Z_label = row[label] - largest
+    for c in range(0, classes, NARROW):
+        store(chunk.dense, at + c, exponential(load(zeros(NARROW), chunk.dense, at + c), largest))
+    total = np.float32(0)
+    for c in range(classes):
+        total += row[c]
+    for c in range(classes):
         row[c] *= scale / total
+    for c in range(classes, len(row)):
+        row[c] = 0
     row[label] -= scale
-    return loss
+    return np.log(total) - Z_label

@@ -18,17 +18,27 @@ from numba.core.caching import FunctionCache, _CacheLocator
 from fastmnist.files import cache_dir
 
 
-def jit(function: Callable[..., Any]) -> Any:
+def jit(function: Callable[..., Any], inline: str = "never") -> Any:
     """Compile `function` at its first call with new types; keep the result on disk."""
     dispatcher = numba.njit(
         nogil=True,  # the members of a team run at the same time
         error_model="numpy",  # 1.0 / 0.0 is inf, as in the reference, not an exception
         forceinline=False,
+        inline=inline,
     )(function)
     # fastmath stays off: it lets the compiler assume that NaN never occurs and sums in any order
     if not numba.config.DISABLE_JIT and folder() is not None:
         dispatcher._cache = _Cache(function)
     return dispatcher
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """The same, copied into every caller: for what is called once a sample.
+
+    A call counts up and down, atomically, the references to each array it is given: 20 cycles
+    each (packing 10 activations: 2.4 times as slow).
+    """
+    return jit(function, inline="always")
 
 
 @cache
@@ -73,7 +83,7 @@ def _warn(error: Exception) -> None:
     )
 
 
-class _Locator(_CacheLocator):  # type: ignore[misc]
+class _Locator(_CacheLocator):
     """Tells Numba to use our folder."""
 
     def __init__(self, file: str) -> None:
@@ -93,10 +103,10 @@ class _Locator(_CacheLocator):  # type: ignore[misc]
         return ""
 
 
-class _Cache(FunctionCache):  # type: ignore[misc]
+class _Cache(FunctionCache):
     """Numba's cache, except that a fault of the disk costs a compilation, never an error."""
 
-    class _impl_class(FunctionCache._impl_class):  # type: ignore[misc]  # noqa: N801
+    class _impl_class(FunctionCache._impl_class):
         _locator_classes = (_Locator,)
 
     @contextlib.contextmanager

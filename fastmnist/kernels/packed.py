@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmnist.kernels.jit import jit
+from fastmnist.kernels.jit import inlined, jit
+from fastmnist.kernels.vectors import COPIED
 
 # Columns in a band. A thread turns one band of a chunk round at a time: with 32 the loops are too
 # short for branch prediction (update: 1.3 times as slow), with 128 there are few bands to share.
@@ -29,8 +30,8 @@ class Packed(NamedTuple):
     """
 
     start: NDArray[np.int64]  # (rows + 1,)
-    bands: NDArray[Any]  # (rows, band_count + 1), unsigned as `index`
-    index: NDArray[Any]  # (entries,), uint16 where the columns allow it, else uint32
+    bands: NDArray[Any]  # (rows, band_count + 1), unsigned as `indices`
+    indices: NDArray[Any]  # (entries,), uint16 where the columns allow it, else uint32
     pixels: NDArray[np.uint8]  # (entries,), to be scaled by 1/255; or (0,) where the rows are
     floats: NDArray[np.float32]  # (entries,)
 
@@ -41,9 +42,21 @@ class Packed(NamedTuple):
 
 
 @jit
-def band_count(columns):  # type: ignore[no-untyped-def]
+def band_count(columns):
     """Bands of `columns` columns and the constant 1 behind them."""
     return columns // BAND + 1
+
+
+@jit
+def room(columns):
+    """Entries to set aside for a row: as many as there can be, in whole copies."""
+    return (columns + COPIED) // COPIED * COPIED
+
+
+@jit
+def bands_room(columns):
+    """The same for the beginnings of a row's bands and the end of the last."""
+    return room(band_count(columns))
 
 
 def index_dtype(columns: int) -> type[np.unsignedinteger[Any]]:
@@ -57,16 +70,19 @@ def pack(X: NDArray[Any]) -> Packed:
     small = index_dtype(columns)
     start = np.zeros(rows + 1, np.int64)
     _count_entries(X, start)
-    bands = np.empty((rows, band_count(columns) + 1), small)
-    index = np.empty(start[-1], small)
-    value = np.empty(start[-1], X.dtype)
-    _pack_rows(X, start, bands, index, value, X.dtype.type(255 if X.dtype == np.uint8 else 1))
+    bands = np.zeros((rows, bands_room(columns)), small)
+    index = np.empty(start[-1] + COPIED, small)
+    value = np.empty(start[-1] + COPIED, X.dtype)
+    one = X.dtype.type(255 if X.dtype == np.uint8 else 1)
+    _pack_rows(X.reshape(-1), columns, start, bands.reshape(-1), index, value, one)
     pixels, floats = np.empty(0, np.uint8), np.empty(0, np.float32)
-    return Packed(start, bands, index, *((value, floats) if X.dtype == np.uint8 else (pixels, value)))
+    return Packed(
+        start, bands, index, *((value, floats) if X.dtype == np.uint8 else (pixels, value))
+    )
 
 
 @jit
-def _count_entries(X, start):  # type: ignore[no-untyped-def]
+def _count_entries(X, start):
     """Fill `start` from the number of entries of each row."""
     for r in range(len(X)):
         row = X[r]
@@ -77,28 +93,30 @@ def _count_entries(X, start):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _pack_rows(X, start, bands, index, value, one):  # type: ignore[no-untyped-def]
-    for r in range(len(X)):
-        pack_row(X[r], index, value, start[r], bands[r], one)
+def _pack_rows(X, columns, start, bands, index, value, one):
+    for r in range(len(start) - 1):
+        pack_row(
+            X, r * columns, columns, index, value, start[r], bands, r * bands_room(columns), one
+        )
 
 
-@jit
-def pack_row(row, index, value, start, bands, one):  # type: ignore[no-untyped-def]
-    """Write the entries of `row` from `start` on, and the beginnings of its bands; their end.
+@inlined
+def pack_row(X, row, columns, index, value, start, bands, band, one):
+    """Write the entries of the `columns` numbers from ``X[row]`` on, and where its bands begin.
 
-    Every column is written and the position moves on if it is not zero, which needs no branch;
-    the last write of a row never passes the place of its constant 1.
+    Entries go to ``index[start]`` and ``value[start]`` and onwards, the bands' beginnings to
+    ``bands[band]``. Every column is written and the position moves on if it is not zero, which
+    needs no branch; the last write of a row never passes the place of its constant 1.
     """
-    columns = np.uintp(len(row))
-    at = np.uintp(start)
-    for b in range(len(bands) - 1):
-        bands[b] = at - np.uintp(start)
-        first = np.uintp(b * BAND)
-        for k in range(first, min(first + np.uintp(BAND), columns)):
-            x = row[k]
+    at, end = np.uintp(start), np.uintp(columns)
+    for first in range(np.uintp(0), end + np.uintp(1), np.uintp(BAND)):
+        bands[band] = at - np.uintp(start)
+        band += 1
+        for k in range(first, min(first + np.uintp(BAND), end)):
+            x = X[np.uintp(row) + k]
             index[at] = k
             value[at] = x
             at += np.uintp(x != 0)
     index[at] = columns
     value[at] = one
-    bands[len(bands) - 1] = at + np.uintp(1) - np.uintp(start)
+    bands[band] = at + np.uintp(1) - np.uintp(start)
