@@ -1,6 +1,7 @@
 """Every workload runs, with the same result for both backends, and the tables are printed."""
 
 import os
+import re
 import subprocess
 import sys
 from itertools import chain
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 import fastmnist as fm
-from benchmarks import ratios, workloads
+from benchmarks import accuracy, ratios, workloads
 
 ROOT = Path(__file__).parent.parent
 IMAGES = 600  # ragged: 600 = 4 * 128 + 88
@@ -128,6 +129,18 @@ def test_ratios_refuses_to_compare_different_work(monkeypatch):
     monkeypatch.setattr(workloads, "loss_and_gradients", lambda *_: lambda: next(results))
     with pytest.raises(SystemExit, match="gradients differ"):
         ratios.verify_gradients("784-10-10", 128)
+
+
+def test_accuracy_prints_a_table(monkeypatch, capsys):
+    train, test = (part[:IMAGES] for part in workloads.data())
+    monkeypatch.setattr(fm, "load", lambda name: fm.datasets.Split(train, test))
+    monkeypatch.setattr(sys, "argv", ["accuracy", "--seeds", "2"])
+    accuracy.main()
+    _, _, _, _, *rows = capsys.readouterr().out.splitlines()
+    assert len(rows) == len(accuracy.CASES)
+    for row in rows:
+        mean, worst, best = map(float, re.search(r"(\S+) % \((\S+) to (\S+)\)", row).groups())
+        assert 10 < worst <= mean <= best <= 100
 
 
 def _rounding_steps(got, want):
