@@ -49,19 +49,16 @@ class Dataset:
         object.__setattr__(self, "images", np.asanyarray(self.images))
         if self.labels is not None:
             object.__setattr__(self, "labels", np.asanyarray(self.labels))
-        self._check()
-
-    def _check(self) -> None:
-        if np.ndim(self.images) < 2:
+        if self.images.ndim < 2:
             raise ValueError(f"{self.name}: images must have shape (n, height, width)")
         if self.labels is None:
             return
-        if np.shape(self.labels) != (len(self.images),):
+        if self.labels.shape != (len(self),):
             raise ValueError(
-                f"{self.name}: {len(self.images)} images, labels of shape {np.shape(self.labels)}"
+                f"{self.name}: {len(self)} images, labels of shape {self.labels.shape}"
             )
         if self.class_names:
-            checks.labels(self.labels, len(self.images), len(self.class_names))
+            checks.labels(self.labels, len(self), len(self.class_names))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -74,8 +71,8 @@ class Dataset:
 
     def __repr__(self) -> str:
         size = " x ".join(map(str, self.images.shape[1:]))
-        known = f"{len(self.class_names)} classes" if self.labels is not None else "no labels"
-        return f"<Dataset {self.name!r}: {len(self):,} images of {size}, {known}>"
+        labels = "without labels" if self.labels is None else "with labels"
+        return f"<Dataset {self.name!r}: {len(self):,} images of {size}, {labels}>"
 
 
 class Split(NamedTuple):
@@ -118,8 +115,8 @@ def load(
     """
     known = (*SETS, GENERATED)
     path = Path(name)
-    if name not in known and (path.exists() or path.suffix or path.parent != Path()):
-        return _read_folder(path) if path.is_dir() else _split_csv(path)
+    if name not in known and (os.path.lexists(path) or path.suffix or path.parent != Path()):
+        return _read_folder(path) if os.path.isdir(path) else _split_csv(path)
     if checks.nearest("dataset", name, known) == GENERATED:
         return Split(
             generate(60_000, seed=0, name="generated digits (train)"),

@@ -24,6 +24,7 @@ _UNSIGNED_BYTE = 8
 _TYPES = {9: "int8", 11: "int16", 12: "int32", 13: "float32", 14: "float64"}
 _CONTENTS = {1: "labels", 3: "images"}
 _GZIP = b"\x1f\x8b"
+_WITH_CHECKSUM = 31  # zlib's number for: a gzip header and trailer, verified
 _OTHER_FORMATS = {
     b"PK": "a zip archive",
     b"\x89PNG": "a PNG picture",
@@ -62,20 +63,19 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
         If there is no such file, it cannot be read, or it is a folder, a pipe or a device.
     """
     with open_regular(path) as file:
-        content = file.read(LIMIT + 1)
-    if len(content) > LIMIT:
-        raise DataError(f"{path} has more than {LIMIT:,} bytes")
-    return content
+        size = os.fstat(file.fileno()).st_size
+        if size > LIMIT:
+            raise DataError(f"{path} has {size:,} bytes, more than {LIMIT:,}")
+        return file.read()
 
 
 def decode(content: bytes, dimensions: int, source: str) -> NDArray[np.uint8]:
     """The array in the bytes of an IDX file, gzipped or not; `source` is its name in errors."""
     size = 4 + 4 * dimensions
     if content.startswith(_GZIP):
-        head, body = _unzip(content, dimensions, source)
-    else:
-        head, body = content[:size], content[size:]
-    shape = _shape(head, dimensions, source)
+        content = _unzip(content, dimensions, source)
+    shape = _shape(content[:size], dimensions, source)
+    body = memoryview(content)[size:]
     needed = math.prod(shape)
     if len(body) != needed:
         found = "more than that" if len(body) > needed else f"only {len(body):,}"
@@ -103,22 +103,22 @@ def sha256(array: NDArray[np.uint8]) -> str:
     return digest.hexdigest()
 
 
-def _unzip(content: bytes, dimensions: int, source: str) -> tuple[bytes, bytes]:
-    """Header and body of a gzipped file; never more than a byte beyond what the header says."""
+def _unzip(content: bytes, dimensions: int, source: str) -> bytes:
+    """What is in a gzipped file, never more than a byte beyond what its header says."""
     size = 4 + 4 * dimensions
-    stream = zlib.decompressobj(wbits=31)  # 31: gzip, with its checksum verified
+    stream = zlib.decompressobj(_WITH_CHECKSUM)
     try:
-        head, body, needed = stream.decompress(content, size), b"", 0
+        head = zlib.decompressobj(_WITH_CHECKSUM).decompress(content, size)
         if len(head) == size:
-            needed = math.prod(_shape(head, dimensions, source))
-            body = stream.decompress(stream.unconsumed_tail, needed + 1)
+            size += math.prod(_shape(head, dimensions, source))
+        whole = stream.decompress(content, size + 1)
     except zlib.error as error:
         raise DataError(f"{source} is damaged ({error}); get the file again") from error
-    if len(body) <= needed and not stream.eof:
+    if len(whole) <= size and not stream.eof:
         raise DataError(f"{source} is cut short inside its gzip stream; get the file again")
     if stream.unused_data.strip(b"\0"):  # zeros are padding, as of a tape
         raise DataError(f"{source}: there is something behind its gzip stream")
-    return head, body
+    return whole
 
 
 def _shape(head: bytes, dimensions: int, source: str) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ import hypothesis
 import pytest
 
 from fastmnist import datasets, download
+from fastmnist.errors import DownloadError
 
 # A busy machine is no error, and neither is the first call of a kernel, which compiles it.
 hypothesis.settings.register_profile("fastmnist", deadline=None)
@@ -38,7 +39,7 @@ def mnist():
         patch.setitem(download.SETS, "mnist", download.SETS["mnist"]._replace(mirrors=()))
         try:
             return datasets.load("mnist")
-        except datasets.DownloadError:
+        except DownloadError:
             if os.environ.get("FASTMNIST_REQUIRE_MNIST") == "1":
                 pytest.fail("MNIST is required here: set FASTMNIST_DATA")
             pytest.skip("MNIST is not on this machine; set FASTMNIST_DATA")

@@ -95,8 +95,8 @@ def test_what_does_not_fit_together_is_refused(images, labels, message):
 
 
 def test_a_dataset_says_what_it_is():
-    assert repr(SMALL) == "<Dataset 'generated digits': 70 images of 28 x 28, 10 classes>"
-    assert repr(Dataset(np.zeros((2, 5)))) == "<Dataset 'data': 2 images of 5, no labels>"
+    assert repr(SMALL) == "<Dataset 'generated digits': 70 images of 28 x 28, with labels>"
+    assert repr(Dataset(np.zeros((2, 5)))) == "<Dataset 'data': 2 images of 5, without labels>"
 
 
 # Generated digits
@@ -364,6 +364,20 @@ def test_an_unknown_name_gets_the_nearest_one():
 def test_a_path_that_is_not_there_is_a_missing_file(path):
     with pytest.raises(DataError, match=f"{path} cannot be read: No such file"):
         fm.load(path)
+
+
+def test_a_folder_without_permission_is_named(tmp_path):
+    (tmp_path / "closed" / "digits").mkdir(parents=True)
+    (tmp_path / "closed").chmod(0)
+    user = os.geteuid()
+    if user == 0:  # root may read everything
+        os.seteuid(65534)
+    try:
+        with pytest.raises(DataError, match="digits cannot be read: Permission denied"):
+            fm.load(tmp_path / "closed" / "digits")
+    finally:
+        os.seteuid(user)
+        (tmp_path / "closed").chmod(0o700)
 
 
 def test_a_folder_in_the_way_does_not_hide_a_name(small_mnist, monkeypatch):

@@ -203,5 +203,5 @@ def test_a_file_without_permission_is_named(tmp_path):
 def test_a_file_over_the_limit_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(idx, "LIMIT", 59)
     (tmp_path / "file").write_bytes(PLAIN)
-    with pytest.raises(DataError, match="more than 59 bytes"):
+    with pytest.raises(DataError, match="has 76 bytes, more than 59"):
         idx.read(tmp_path / "file", 3)
