@@ -37,9 +37,7 @@ def train(
                 gather(rows, order, start, network, chunk, first, stop)
                 for layer in range(layers):
                     forward(network, chunk, layer, first, stop)
-                for s in range(first, stop):
-                    label = labels[order[start + s]]
-                    losses[start + s] = loss_and_dZ(network, chunk, s, label, scale)
+                loss_and_dZ(network, chunk, first, stop, scale, labels, order, losses, start)
                 for layer in range(layers - 1, 0, -1):
                     backward(network, chunk, scratch, layer, first, stop)
                 first = claim(words, group)
@@ -100,24 +98,26 @@ def gather(rows, order, start, network, chunk, first, stop):
 
 
 @jit
-def loss_and_dZ(network, chunk, s, label, scale):
-    """Cross-entropy of sample s in nats; its Z becomes dZ = scale * (softmax(Z) - onehot)."""
+def loss_and_dZ(network, chunk, first, stop, scale, labels, order, losses, start):
+    """Cross-entropy of samples first to stop; their Z becomes dZ = scale * (softmax(Z) - onehot)."""
     shape = network.shapes[len(network.shapes) - 1]
-    at = shape[DENSE] + s * shape[STRIDE]
-    classes = shape[OUTPUTS]
-    row = chunk.dense[at : at + shape[STRIDE]]
-    largest = row[0]
-    for c in range(1, classes):
-        largest = max(largest, row[c])
-    Z_label = row[label] - largest
-    for c in range(0, classes, NARROW):
-        store(chunk.dense, at + c, exponential(load(zeros(NARROW), chunk.dense, at + c), largest))
-    total = np.float32(0)
-    for c in range(classes):
-        total += row[c]
-    for c in range(classes):
-        row[c] *= scale / total
-    for c in range(classes, len(row)):
-        row[c] = 0
-    row[label] -= scale
-    return np.log(total) - Z_label
+    stride, classes = shape[STRIDE], shape[OUTPUTS]
+    Z = chunk.dense
+    for s in range(first, stop):
+        at = shape[DENSE] + s * stride
+        largest = Z[at]
+        for c in range(at + 1, at + classes):
+            largest = max(largest, Z[c])
+        label = at + labels[order[start + s]]
+        Z_label = Z[label] - largest
+        for c in range(at, at + classes, NARROW):
+            store(Z, c, exponential(load(zeros(NARROW), Z, c), largest))
+        total = np.float32(0)
+        for c in range(at, at + classes):
+            total += Z[c]
+        for c in range(at, at + classes):
+            Z[c] *= scale / total
+        for c in range(at + classes, at + stride):
+            Z[c] = 0
+        Z[label] -= scale
+        losses[start + s] = np.log(total) - Z_label
