@@ -37,7 +37,7 @@ def train(
                 gather(rows, order, start, network, chunk, first, stop)
                 for layer in range(layers):
                     forward(network, chunk, layer, first, stop)
-                loss_and_dZ(network, chunk, first, stop, scale, labels, order, losses, start)
+                loss_and_dZ(network, chunk, labels, order, start, first, stop, scale, losses)
                 for layer in range(layers - 1, 0, -1):
                     backward(network, chunk, scratch, layer, first, stop)
                 first = claim(words, group)
@@ -98,8 +98,8 @@ def gather(rows, order, start, network, chunk, first, stop):
 
 
 @jit
-def loss_and_dZ(network, chunk, first, stop, scale, labels, order, losses, start):
-    """Cross-entropy of samples first to stop; their Z becomes dZ = scale * (softmax(Z) - onehot)."""
+def loss_and_dZ(network, chunk, labels, order, start, first, stop, scale, losses):
+    """Loss of samples first to stop, in nats; Z becomes dZ = scale * (softmax(Z) - onehot)."""
     shape = network.shapes[len(network.shapes) - 1]
     stride, classes = shape[STRIDE], shape[OUTPUTS]
     Z = chunk.dense
