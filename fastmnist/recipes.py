@@ -46,6 +46,12 @@ class Recipe:
         sizes = (train.images[0].size, *self.hidden, _classes(train))
         return MLP.uniform(sizes, seed=seed) if self.uniform else MLP(sizes, seed=seed)
 
+    def describe(self) -> str:
+        """How the recipe trains, for people."""
+        batches = f"batches of {self.batch_size:,}" if self.batch_size else "full batches"
+        rate = f"learning rate {self.learning_rate:g} ({self.schedule})"
+        return f"{self.epochs} epochs, {batches}, {self.optimizer}, {rate}"
+
     def fit(self, model: MLP, train: Dataset, **options: Any) -> History:
         """Train `model` by this recipe; `options` are further arguments of `fastmnist.fit`."""
         held_out = int(self.validation * len(train))

@@ -1,0 +1,7 @@
+"""``python -m fastmnist``."""
+
+import sys
+
+from fastmnist.cli import main
+
+sys.exit(main())

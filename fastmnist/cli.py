@@ -1,0 +1,523 @@
+"""The command line: ``fastmnist train``, ``evaluate``, ``predict``, ``plot`` and ``info``.
+
+Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 failed with
+a message that says why, 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from fastmnist import __version__, datasets, metrics
+from fastmnist.checks import nearest, positive
+from fastmnist.download import SETS
+from fastmnist.errors import DataError
+from fastmnist.files import atomic_write
+from fastmnist.metrics import Report
+from fastmnist.model import MLP
+from fastmnist.optimizers import OPTIMIZERS, SCHEDULES
+from fastmnist.recipes import RECIPES
+from fastmnist.records import Record
+from fastmnist.terminal import FAILED, INTERRUPTED, Progress, reason, run, say
+from fastmnist.training import BACKENDS, History
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure, SubFigure
+
+AUTO = "auto"
+DEFAULT_MODEL = Path("fastmnist-model.npz")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Train neural networks on MNIST, from scratch and fast, and look at what they learn.",
+)
+plot = typer.Typer(
+    no_args_is_help=True, help="Draw pictures of data, predictions, weights and training."
+)
+app.add_typer(plot, name="plot")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit code; arguments are those of the process."""
+    return run(lambda: _invoke(arguments))
+
+
+def _invoke(arguments: list[str] | None) -> int:
+    try:
+        command = typer.main.get_command(app)
+        code = command.main(arguments, prog_name="fastmnist", standalone_mode=False)
+    except typer.Abort:
+        code = INTERRUPTED
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # only Click's own: newer Typers hide its classes
+            raise
+        return _wrong_usage(error)
+    if code == INTERRUPTED:
+        raise KeyboardInterrupt
+    return code or 0
+
+
+def _wrong_usage(error: Any) -> int:
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "fastmnist"
+    message = " ".join(error.format_message().split()).rstrip(".")
+    if message:  # none where the help was asked for by giving no arguments, and was printed
+        say(f"{command}: {message}; see {command} --help")
+    return int(error.exit_code)
+
+
+def _known(kind: str, names: Iterable[str]) -> Callable[[str | None], str | None]:
+    """A check that an option's value, where given, is one of `names`."""
+
+    def check(value: str | None) -> str | None:
+        try:
+            return value and nearest(kind, value, names)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+
+    return check
+
+
+def _rate(value: float | None) -> float | None:
+    try:
+        return value and positive("it", value)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"fastmnist {__version__}")
+        raise typer.Exit
+
+
+Data = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME|PATH",
+        help="auto, mnist, fashion, kmnist, generated, a folder of IDX files or a CSV file.",
+    ),
+]
+TrainedData = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|PATH", help="As for train; by default what the model was trained with."
+    ),
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER", help="Folder with the files of a named set, or the one above it."
+    ),
+]
+Threads = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="As many as there are processors by default.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+Model = Annotated[Path, typer.Argument(help="A model that train has saved.", show_default=True)]
+
+
+Picture = Annotated[
+    Path,
+    typer.Option(
+        "--output", "-o", metavar="FILE", help="The picture, by its ending PNG, SVG or PDF."
+    ),
+]
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print it."),
+    ] = False,
+) -> None: ...
+
+
+@app.command()
+def train(
+    data: Data = AUTO,
+    data_dir: DataDir = None,
+    recipe: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", callback=_known("recipe", RECIPES), help=f"{' or '.join(RECIPES)}."
+        ),
+    ] = "default",
+    hidden: Annotated[
+        str | None,
+        typer.Option(metavar="N,N", help="Units of each hidden layer: 128, or 256,64, or none."),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Passes over the images.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Images in a step.")
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(metavar="X", callback=_rate, help="At the peak of the schedule.")
+    ] = None,
+    optimizer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            callback=_known("optimizer", OPTIMIZERS),
+            help=f"{', '.join(OPTIMIZERS)}.",
+        ),
+    ] = None,
+    schedule: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            callback=_known("schedule", SCHEDULES),
+            help=f"{' or '.join(SCHEDULES)}.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Same seed, same network.")] = 0,
+    threads: Threads = None,
+    backend: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            callback=_known("backend", BACKENDS),
+            help="numba, or reference: plain NumPy.",
+        ),
+    ] = "numba",
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="The model; a picture and a record get its name beside it.",
+        ),
+    ] = DEFAULT_MODEL,
+    as_json: Json = False,
+) -> None:
+    """Train a network, test it, save it, and draw what it reads right and wrong."""
+    if output.suffix != ".npz":
+        output = output.with_name(f"{output.name}.npz")
+    _check_writable(output)
+    changes: dict[str, Any] = {
+        "hidden": _layers(hidden),
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "optimizer": optimizer,
+        "schedule": schedule,
+    }
+    plan = replace(RECIPES[recipe], **{k: v for k, v in changes.items() if v is not None})
+    source, split = _load(data, data_dir)
+    network = plan.model(split.train, seed=seed)
+    for part in split:
+        say(_described(part))
+    say(f"network {_shape(network)}, {plan.describe()}, seed {seed}")
+    if backend == "numba":
+        _compile()
+    with Progress(plan.epochs) as progress:
+        history = plan.fit(
+            network, split.train, backend=backend, threads=threads, seed=seed, callbacks=[progress]
+        )
+    report = metrics.evaluate(network, split.test, threads=threads)
+    record = Record(
+        data=source,
+        class_names=split.train.class_names,
+        sizes=network.sizes,
+        recipe=recipe,
+        seed=seed,
+        test_accuracy=report.accuracy,
+        test_loss=report.loss,
+        train_seconds=sum(history.seconds),
+        epochs=list(history),
+    )
+    network.save(output)
+    record.save(_record_of(output))
+    picture = _draw_result(network, split.test, history, output.with_suffix(".png"), threads)
+    if as_json:
+        saved = {"model": str(output), "picture": picture and str(picture)}
+        print(json.dumps(record.as_dict() | saved))
+        return
+    _print_report(report, split.test)
+    print(f"Trained for {record.train_seconds:.1f} s")
+    print(f"Model: {output}")
+    if picture:
+        print(f"Picture: {picture}")
+
+
+@app.command()
+def evaluate(
+    model: Model = DEFAULT_MODEL,
+    data: TrainedData = None,
+    data_dir: DataDir = None,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Test a saved network on the test images of a data set."""
+    network = MLP.load(model)
+    source, split = _load(data or _trained_with(model), data_dir)
+    report = metrics.evaluate(network, split.test, threads=threads)
+    if as_json:
+        result = {
+            "model": str(model),
+            "data": source,
+            "test_accuracy": report.accuracy,
+            "test_loss": report.loss,
+            "confusion": report.confusion.tolist(),
+        }
+        print(json.dumps(result))
+    else:
+        _print_report(report, split.test)
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="A model that train has saved.")],
+    files: Annotated[
+        list[Path], typer.Argument(help="Pictures of one digit each, or CSV files of many.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Read digits: photos or scans, of any size, dark on light or light on dark."""
+    network = MLP.load(model)
+    names = _class_names(model, network.sizes[-1])
+    readings = []
+    failures = 0
+    for file in files:
+        try:
+            images = _images_in(file)
+        except (DataError, OSError) as error:
+            say(f"fastmnist: {reason(error)}")
+            failures += 1
+            continue
+        for number, P in enumerate(network.predict_proba(images), 1):
+            best = int(P.argmax())
+            readings.append(
+                {
+                    "file": str(file),
+                    "image": number,
+                    "prediction": names[best],
+                    "probability": float(P[best]),
+                }
+            )
+            if not as_json:
+                where = file if len(images) == 1 else f"{file}, image {number}"
+                print(f"{where}: {names[best]} ({_percent(float(P[best]), 1)})")
+    if as_json:
+        print(json.dumps({"model": str(model), "predictions": readings}))
+    if failures:
+        raise typer.Exit(FAILED)
+
+
+@plot.command("data")
+def plot_data(
+    data: Data = AUTO,
+    data_dir: DataDir = None,
+    output: Picture = Path("fastmnist-data.png"),
+) -> None:
+    """Draw the first images of a data set with their labels."""
+    from fastmnist import plots
+
+    _check_writable(output)
+    _, split = _load(data, data_dir)
+    _write(plots.data(split.train), output)
+    print(f"Picture: {output}")
+
+
+@plot.command("predictions")
+def plot_predictions(
+    model: Model = DEFAULT_MODEL,
+    data: TrainedData = None,
+    data_dir: DataDir = None,
+    output: Picture = Path("fastmnist-predictions.png"),
+) -> None:
+    """Draw test images with what the network reads in them, mistakes marked."""
+    from fastmnist import plots
+
+    _check_writable(output)
+    network = MLP.load(model)
+    _, split = _load(data or _trained_with(model), data_dir)
+    _write(plots.predictions(split.test, network.predict(split.test.images)), output)
+    print(f"Picture: {output}")
+
+
+@plot.command("weights")
+def plot_weights(
+    model: Model = DEFAULT_MODEL, output: Picture = Path("fastmnist-weights.png")
+) -> None:
+    """Draw the weights of the first layer, an image for each unit."""
+    from fastmnist import plots
+
+    _check_writable(output)
+    _write(plots.weights(MLP.load(model)), output)
+    print(f"Picture: {output}")
+
+
+@plot.command("history")
+def plot_history(
+    model: Model = DEFAULT_MODEL, output: Picture = Path("fastmnist-history.png")
+) -> None:
+    """Draw the training curve that train has recorded beside the model."""
+    from fastmnist import plots
+
+    _check_writable(output)
+    _write(plots.history(Record.load(_record_of(model)).epochs).figure, output)
+    print(f"Picture: {output}")
+
+
+@app.command()
+def info(as_json: Json = False) -> None:
+    """Show versions, processor, threads and folders: what a bug report needs."""
+    from fastmnist.system import facts
+
+    found = facts()
+    if as_json:
+        print(json.dumps(found))
+        return
+    for name, value in found.items():
+        print(f"{name + ':':<17}{value}")
+
+
+def _layers(text: str | None) -> tuple[int, ...] | None:
+    """Units of each hidden layer from text such as "256,64"."""
+    if text is None:
+        return None
+    if text == "none":
+        return ()
+    units = text.split(",")
+    if not all(unit.isascii() and unit.strip().isdigit() and int(unit) for unit in units):
+        raise typer.BadParameter(
+            f"{text!r} is neither numbers such as 128 or 256,64 nor none", param_hint="--hidden"
+        )
+    return tuple(map(int, units))
+
+
+def _load(data: str, data_dir: Path | None) -> tuple[str, datasets.Split]:
+    """The data, and the name or path under which they are found again."""
+    if data == AUTO:
+        split, missing = datasets.load_or_generate(data_dir=data_dir)
+        if missing is None:
+            return "mnist", split
+        say(
+            f"{missing}; taking digits that this package draws itself instead (for MNIST, "
+            "connect to the internet or name a folder that has it with --data-dir)"
+        )
+        return datasets.GENERATED, split
+    try:
+        split = datasets.load(data, data_dir=data_dir)
+    except DataError:
+        raise
+    except ValueError as error:  # neither a name nor a path
+        raise typer.BadParameter(str(error), param_hint="--data") from None
+    return data if data in (*SETS, datasets.GENERATED) else os.path.abspath(data), split
+
+
+def _compile() -> None:
+    """Compile the kernels, saying so where none are kept on disk: it takes seconds."""
+    from fastmnist.kernels import jit, warmup
+
+    kept = jit.folder()
+    if kept is None or not any(kept.glob("*.nbc")):
+        say("compiling the kernels; this takes some seconds, the first time only")
+    warmup()
+
+
+def _images_in(file: Path) -> NDArray[np.uint8]:
+    """The digits in a picture or a CSV file, shape (n, 28, 28)."""
+    if file.suffix.lower() == ".csv":
+        return datasets.read_csv(file).images
+    from fastmnist.pictures import read_digit
+
+    return read_digit(file)[None]
+
+
+def _record_of(model: Path) -> Path:
+    return model.with_suffix(".json")
+
+
+def _record(model: Path) -> Record | None:
+    """The record of the model's training, if it lies beside it."""
+    path = _record_of(model)
+    return Record.load(path) if path.exists() else None
+
+
+def _trained_with(model: Path) -> str:
+    record = _record(model)
+    return record.data if record else AUTO
+
+
+def _class_names(model: Path, classes: int) -> Sequence[str]:
+    record = _record(model)
+    if record and len(record.class_names) == classes:
+        return record.class_names
+    return [str(number) for number in range(classes)]
+
+
+def _check_writable(path: Path) -> None:
+    """Raise DataError if a file cannot be written to `path`: before the work, not after it."""
+    if path.is_dir():
+        raise DataError(f"{path} is a folder; name a file in it")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _draw_result(
+    network: MLP, test: datasets.Dataset, history: History, path: Path, threads: int | None
+) -> Path | None:
+    """The picture of a training; None, and how to get one, without Matplotlib."""
+    try:
+        from fastmnist import plots
+    except ImportError as error:
+        say(f"no picture: {error}")
+        return None
+    predicted = network.predict(test.images, threads=threads)
+    _write(plots.training(test, predicted, history), path)
+    return path
+
+
+def _write(figure: Figure | SubFigure, path: Path) -> None:
+    content = io.BytesIO()
+    figure.savefig(content, format=path.suffix.removeprefix(".").lower() or "png")
+    with atomic_write(path) as file:
+        file.write(content.getvalue())
+
+
+def _shape(network: MLP) -> str:
+    return "-".join(map(str, network.sizes))
+
+
+def _described(dataset: datasets.Dataset) -> str:
+    size = " x ".join(map(str, dataset.images.shape[1:]))
+    return f"{dataset.name}: {len(dataset):,} images of {size}"
+
+
+def _print_report(report: Report, test: datasets.Dataset) -> None:
+    wrong = len(test) - int(report.confusion.trace())
+    print(
+        f"Test accuracy: {_percent(report.accuracy)} on {test.name}, "
+        f"{wrong:,} of {len(test):,} misread; loss {report.loss:.4f}"
+    )
+    names = test.class_names
+    confused = [f"{names[y]} taken for {names[p]} ({count})" for y, p, count in report.mistakes()]
+    if confused:
+        print(f"Confused most: {', '.join(confused)}")
+
+
+def _percent(share: float, digits: int = 2) -> str:
+    return f"{100 * share:.{digits}f} %"

@@ -1,0 +1,57 @@
+"""What a bug report needs to say about the system: versions, processor, folders."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+
+from fastmnist import __version__
+from fastmnist.download import SETS
+from fastmnist.files import cache_dir
+
+_PACKAGES = ("numpy", "numba", "llvmlite", "typer", "rich", "pooch", "matplotlib", "pillow")
+_FEATURES = ("avx", "avx2", "fma", "avx512f", "neon", "sve")  # what decides how long a vector is
+
+
+def facts() -> dict[str, str]:
+    """Each fact under its name, in the order to be printed."""
+    from llvmlite import binding
+
+    from fastmnist.kernels import jit, thread_count
+
+    has = binding.get_host_cpu_features()
+    kernels = jit.folder()
+    return {
+        "fastmnist": f"{__version__} in {Path(__file__).parent}",
+        "python": f"{platform.python_version()} ({platform.python_implementation()})",
+        **{name: _version(name) for name in _PACKAGES},
+        "system": platform.platform(),
+        "processor": f"{platform.machine()} {binding.get_host_cpu_name()}",
+        "vector features": ", ".join(name for name in _FEATURES if has.get(name)) or "none known",
+        "processors": str(os.cpu_count()),
+        "threads": str(thread_count()),
+        "cache folder": str(cache_dir()),
+        "kernels": "not kept on disk" if kernels is None else str(kernels),
+        "data": ", ".join(_sets_at_hand()) or "none at hand; downloaded when asked for",
+        **{name: value for name, value in sorted(os.environ.items()) if _matters(name)},
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _matters(variable: str) -> bool:
+    return variable.startswith(("FASTMNIST_", "NUMBA_", "OMP_", "OPENBLAS_", "MKL_"))
+
+
+def _sets_at_hand() -> list[str]:
+    shared = os.environ.get("FASTMNIST_DATA")
+    roots = [*([Path(shared)] if shared else []), cache_dir()]
+    folders = [root / name for name in SETS for root in roots]
+    return [str(folder) for folder in folders if folder.is_dir()]

@@ -1,0 +1,123 @@
+"""What the command line shares: messages, the progress of a training, exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from fastmnist.training import Epoch, describe
+
+FAILED, INTERRUPTED = 1, 130
+_MOST_LINES = 50  # a training of more epochs prints every second, third, ... of them
+
+
+def say(message: str) -> None:
+    """Print on standard error: what is going on, or went wrong."""
+    print(message, file=sys.stderr, flush=True)
+
+
+class Progress:
+    """A callback of `fit`: a line per epoch, and on a terminal a bar below them."""
+
+    def __init__(self, epochs: int) -> None:
+        from rich import progress
+        from rich.console import Console
+
+        self._done, self._epochs = 0, epochs
+        self._every = math.ceil(epochs / _MOST_LINES)
+        console = Console(stderr=True)
+        self._bar = progress.Progress(
+            progress.TextColumn("training"),
+            progress.BarColumn(bar_width=30),
+            progress.MofNCompleteColumn(),
+            progress.TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=not sys.stderr.isatty() or console.is_dumb_terminal,
+        )
+        self._task = self._bar.add_task("training", total=epochs)
+
+    def __enter__(self) -> Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, model: object, epoch: Epoch) -> None:
+        """Show that an epoch is done."""
+        self._done += 1
+        self._bar.advance(self._task)
+        if self._done % self._every == 0 or self._done == self._epochs:
+            number = f"{self._done:{len(str(self._epochs))}}"
+            say(f"epoch {number}/{self._epochs}: {describe(epoch)}")
+
+
+def run(command: Callable[[], int]) -> int:
+    """Call `command` and return the exit code of the process: its own, or that of its failure."""
+    with _safe_streams(), warnings.catch_warnings():
+        warnings.showwarning = _show_warning  # type: ignore[assignment]
+        code = _exit_code(command)
+        try:
+            sys.stdout.flush()  # here, or it fails after the last line of this program
+        except OSError as error:
+            _discard_output()
+            return code or _failed(error)
+    return code
+
+
+def _exit_code(command: Callable[[], int]) -> int:
+    try:
+        return command()
+    except KeyboardInterrupt:
+        say("fastmnist: interrupted")
+        return INTERRUPTED
+    except (ValueError, TypeError, OSError, ArithmeticError, ImportError, MemoryError) as error:
+        return _failed(error)
+
+
+def _failed(error: Exception) -> int:
+    if not isinstance(error, BrokenPipeError):  # whoever reads has read enough
+        say(f"fastmnist: {reason(error)}")
+    return FAILED
+
+
+def reason(error: BaseException) -> str:
+    """What an exception says, for people."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, MemoryError):
+        return f"not enough memory: {error}".rstrip(": ")
+    return str(error) or type(error).__name__
+
+
+@contextmanager
+def _safe_streams() -> Iterator[None]:
+    """Streams that are always there, and write what their encoding lacks as an escape sequence."""
+    with contextlib.ExitStack() as stack:
+        for name in ("stdout", "stderr"):
+            if getattr(sys, name) is None:  # closed by whoever started this program
+                nowhere = stack.enter_context(open(os.devnull, "w"))
+                stack.callback(setattr, sys, name, None)
+                setattr(sys, name, nowhere)
+            elif hasattr(getattr(sys, name), "reconfigure"):
+                getattr(sys, name).reconfigure(errors="backslashreplace")
+        yield
+
+
+def _discard_output() -> None:
+    """Drop what could not be written, or the interpreter tries again, and complains, at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def _show_warning(message: Warning | str, *_: Any) -> None:
+    say(f"fastmnist: warning: {message}")
