@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from fastmnist.kernels.barrier import claim, wait_for_all
-from fastmnist.kernels.jit import jit
+from fastmnist.kernels.jit import entry, jit
 from fastmnist.kernels.layer import backward, forward, task, update
 from fastmnist.kernels.network import CHUNK, DENSE, INPUTS, OUTPUTS, STRIDE
 from fastmnist.kernels.packed import bands_room, room
 from fastmnist.kernels.vectors import COPIED, NARROW, copy, exponential, load, store, zeros
 
 
-@jit
+@entry
 def train(
     words, members, network, chunk, scratch, rows, labels, order, batch_size, rates, rule, losses
 ):
@@ -55,7 +55,7 @@ def train(
                 return
 
 
-@jit
+@entry
 def outputs(words, network, chunk, slot, group, rows, order, Z):
     """One thread's part of Z[i] = output of the last layer for the i-th packed row of `order`.
 

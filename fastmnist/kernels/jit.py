@@ -1,4 +1,4 @@
-"""The one decorator that compiles, with every flag and its reason, and its cache on disk."""
+"""The decorators that compile, with every flag and its reason, and their cache on disk."""
 
 from __future__ import annotations
 
@@ -18,18 +18,14 @@ from numba.core.caching import FunctionCache, _CacheLocator
 from fastmnist.files import cache_dir
 
 
-def jit(function: Callable[..., Any], inline: str = "never") -> Any:
-    """Compile `function` at its first call with new types; keep the result on disk."""
-    dispatcher = numba.njit(
-        nogil=True,  # the members of a team run at the same time
-        error_model="numpy",  # 1.0 / 0.0 is inf, as in the reference, not an exception
-        forceinline=False,
-        inline=inline,
-    )(function)
-    # fastmath stays off: it lets the compiler assume that NaN never occurs and sums in any order
-    if not numba.config.DISABLE_JIT and folder() is not None:
-        dispatcher._cache = _Cache(function)
-    return dispatcher
+def jit(function: Callable[..., Any]) -> Any:
+    """Compile `function`, which only compiled code calls; keep the result on disk."""
+    return _compiled(function, no_cpython_wrapper=True)
+
+
+def entry(function: Callable[..., Any]) -> Any:
+    """The same for a function that Python calls: the wrapper for that takes long to compile."""
+    return _compiled(function)
 
 
 def inlined(function: Callable[..., Any]) -> Any:
@@ -38,7 +34,20 @@ def inlined(function: Callable[..., Any]) -> Any:
     A call counts up and down, atomically, the references to each array it is given: 20 cycles
     each (packing 10 activations: 2.4 times as slow).
     """
-    return jit(function, inline="always")
+    return _compiled(function, no_cpython_wrapper=True, inline="always")
+
+
+def _compiled(function: Callable[..., Any], **options: Any) -> Any:
+    dispatcher = numba.njit(
+        nogil=True,  # the members of a team run at the same time
+        error_model="numpy",  # 1.0 / 0.0 is inf, as in the reference, not an exception
+        no_cfunc_wrapper=True,  # nobody calls by a C pointer; less to compile
+        **options,
+    )(function)
+    # fastmath stays off: it lets the compiler assume that NaN never occurs and sums in any order
+    if not numba.config.DISABLE_JIT and folder() is not None:
+        dispatcher._cache = _Cache(function)
+    return dispatcher
 
 
 @cache

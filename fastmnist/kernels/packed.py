@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmnist.kernels.jit import inlined, jit
+from fastmnist.kernels.jit import entry, inlined
 from fastmnist.kernels.vectors import COPIED
 
 # Columns in a band. A thread turns one band of a chunk round at a time: with 32 the loops are too
@@ -41,19 +41,19 @@ class Packed(NamedTuple):
         return len(self.bands)
 
 
-@jit
+@entry
 def band_count(columns):
     """Bands of `columns` columns and the constant 1 behind them."""
     return columns // BAND + 1
 
 
-@jit
+@entry
 def room(columns):
     """Entries to set aside for a row: as many as there can be, in whole copies."""
     return (columns + COPIED) // COPIED * COPIED
 
 
-@jit
+@entry
 def bands_room(columns):
     """The same for the beginnings of a row's bands and the end of the last."""
     return room(band_count(columns))
@@ -81,7 +81,7 @@ def pack(X: NDArray[Any]) -> Packed:
     )
 
 
-@jit
+@entry
 def _count_entries(X, start):
     """Fill `start` from the number of entries of each row."""
     for r in range(len(X)):
@@ -92,7 +92,7 @@ def _count_entries(X, start):
         start[r + 1] = start[r] + entries
 
 
-@jit
+@entry
 def _pack_rows(X, columns, start, bands, index, value, one):
     for r in range(len(start) - 1):
         pack_row(
