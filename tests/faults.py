@@ -66,11 +66,11 @@ def _other_arguments(change):
 
 
 def _without_last_batch(X, y, options):
-    whole = len(X) // options["batch_size"] * options["batch_size"]
     order = np.arange(len(X)) if options["order"] is None else options["order"]
+    kept = order[: len(order) // options["batch_size"] * options["batch_size"]]
     rates = options["learning_rate"]
-    rates = rates if np.ndim(rates) == 0 else rates[: whole // options["batch_size"]]
-    return X, y, options | {"order": order[:whole], "learning_rate": rates}
+    rates = rates if np.ndim(rates) == 0 else rates[: len(kept) // options["batch_size"]]
+    return X[kept], y[kept], options | {"order": None, "learning_rate": rates}
 
 
 EPOCHS = {
