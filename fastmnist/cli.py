@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import numpy as np
 import typer
@@ -33,7 +33,7 @@ from fastmnist.terminal import FAILED, INTERRUPTED, Progress, reason, run, say
 from fastmnist.training import BACKENDS, History
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure, SubFigure
+    from matplotlib.figure import Figure
 
 AUTO = "auto"
 DEFAULT_MODEL = Path("fastmnist-model.npz")
@@ -93,7 +93,7 @@ def _known(kind: str, names: Iterable[str]) -> Callable[[str | None], str | None
 
 def _rate(value: float | None) -> float | None:
     try:
-        return value and positive("it", value)
+        return value and positive("learning_rate", value)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
 
@@ -373,7 +373,8 @@ def plot_history(
     from fastmnist import plots
 
     _check_writable(output)
-    _write(plots.history(Record.load(_record_of(model)).epochs).figure, output)
+    ax = plots.history(Record.load(_record_of(model)).epochs)
+    _write(cast("Figure", ax.figure), output)
     print(f"Picture: {output}")
 
 
@@ -387,7 +388,7 @@ def info(as_json: Json = False) -> None:
         print(json.dumps(found))
         return
     for name, value in found.items():
-        print(f"{name + ':':<17}{value}")
+        print(f"{name + ':':<18}{value}")
 
 
 def _layers(text: str | None) -> tuple[int, ...] | None:
@@ -491,7 +492,7 @@ def _draw_result(
     return path
 
 
-def _write(figure: Figure | SubFigure, path: Path) -> None:
+def _write(figure: Figure, path: Path) -> None:
     content = io.BytesIO()
     figure.savefig(content, format=path.suffix.removeprefix(".").lower() or "png")
     with atomic_write(path) as file:

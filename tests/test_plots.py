@@ -1,0 +1,171 @@
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from fastmnist import MLP, Dataset, Epoch
+
+Text = pytest.importorskip("matplotlib.text").Text
+plots = pytest.importorskip("fastmnist.plots")
+
+LONG_NAMES = ("Ankle boot", "T-shirt/top", "a name of twenty-five signs")
+
+
+def some_images(count, names=("0", "1", "2")):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+    return Dataset(images, np.arange(count) % len(names), "some images", names)
+
+
+def some_epochs(count, validation=None):
+    return [Epoch(2 / (1 + i), validation, None, 0.1, 0.1) for i in range(count)]
+
+
+def drawn_texts(figure):
+    """Each text that the picture shows, and its box; labels of ticks out of sight are not drawn."""
+    drawn = {}
+    draw = Text.draw
+
+    def record(text, renderer):
+        if text.get_visible() and text.get_text().strip():
+            drawn[text] = text.get_window_extent(renderer)
+        draw(text, renderer)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Text, "draw", record)
+        figure.savefig(io.BytesIO(), format="png")
+    return list(drawn.items())
+
+
+def assert_legible(figure):
+    """No text is cut off by the edge of the picture, and none lies upon another."""
+    drawn = drawn_texts(figure)
+    assert drawn
+    for i, (text, box) in enumerate(drawn):
+        assert box.x0 >= 0, text
+        assert box.x1 <= figure.bbox.width, text
+        assert box.y0 >= 0, text
+        assert box.y1 <= figure.bbox.height, text
+        for other, near in drawn[:i]:
+            across = min(box.x1, near.x1) - max(box.x0, near.x0)
+            down = min(box.y1, near.y1) - max(box.y0, near.y0)
+            slanted = text.get_rotation() % 90  # then the boxes are larger than the texts
+            assert slanted or min(across, down) < 1, (text, other)  # pixel
+
+
+@pytest.mark.parametrize("names", [("0", "1", "2"), LONG_NAMES])
+@pytest.mark.parametrize("count", [1, 5, 60])
+def test_every_picture_is_legible(names, count):
+    dataset = some_images(count, names)
+    predicted = np.zeros(count, int)
+
+    assert_legible(plots.data(dataset))
+    assert_legible(plots.predictions(dataset, predicted))
+    assert_legible(plots.training(dataset, predicted, some_epochs(count, validation=0.5)))
+    assert_legible(plots.confusion(np.diag([count, 3, 10_000]) + 1, names).figure)
+
+
+def test_predictions_are_captioned_and_mistakes_marked():
+    dataset = some_images(100)
+    predicted = dataset.labels.copy()
+    predicted[[2, 40, 80]] = [0, 0, 1]  # labels 2, 1, 2
+
+    figure = plots.predictions(dataset, predicted, count=8)
+
+    captions = [ax.texts[0] for ax in figure.axes]
+    assert [text.get_text() for text in captions] == [
+        "Prediction: 0\nLabel: 0",
+        "Prediction: 1\nLabel: 1",
+        "Prediction: 0\nLabel: 2",
+        "Prediction: 0\nLabel: 0",
+        "Prediction: 1\nLabel: 1",
+        "Prediction: 2\nLabel: 2",
+        "Prediction: 0\nLabel: 1",
+        "Prediction: 1\nLabel: 2",
+    ]
+    assert [text.get_weight() == "bold" for text in captions] == [0, 0, 1, 0, 0, 0, 1, 1]
+    np.testing.assert_array_equal(figure.axes[6].images[0].get_array(), dataset.images[40])
+    title = "some images: 97.00 % of 100 images read right; the last 2 shown are mistakes"
+    assert figure.texts[0].get_text() == title
+
+
+def test_result_shows_24_digits_beside_the_curve():
+    dataset = some_images(50)
+
+    figure = plots.training(dataset, dataset.labels, some_epochs(3))
+
+    assert len(figure.axes) == 25
+    assert figure.axes[-1].get_title(loc="left") == "Training curve"
+
+
+def test_history_shows_both_losses():
+    ax = plots.history(some_epochs(4, validation=0.25))
+
+    training, validation = (line.get_ydata() for line in ax.lines)
+    np.testing.assert_allclose(training, [2, 1, 2 / 3, 0.5])
+    np.testing.assert_allclose(validation, 0.25)
+
+
+@pytest.mark.parametrize("count", [1, 2, 9, 500])
+def test_history_numbers_epochs_with_whole_numbers(count):
+    ax = plots.history(some_epochs(count))
+
+    assert len(ax.lines) == 1
+    assert ax.get_legend() is None
+    assert all(float(tick).is_integer() for tick in ax.get_xticks())
+    assert_legible(ax.figure)
+
+
+def test_weights_of_a_network_without_hidden_layer_are_numbered_by_class():
+    model = MLP([16, 3])
+
+    figure = plots.weights(model)
+
+    assert [ax.texts[0].get_text() for ax in figure.axes] == ["0", "1", "2"]
+    shown = figure.axes[1].images[0].get_array()
+    np.testing.assert_array_equal(shown, model.params[0][0][:, 1].reshape(4, 4))
+
+
+def test_unlabelled_images_have_no_captions():
+    figure = plots.data(Dataset(np.zeros((3, 4, 6), np.uint8)))
+
+    assert [len(ax.texts) for ax in figure.axes] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (lambda: plots.history([]), "no epoch"),
+        (lambda: plots.digits(np.zeros((0, 28, 28))), "no image"),
+        (lambda: plots.weights(MLP([15, 3])), "not square"),
+        (
+            lambda: plots.predictions(Dataset(np.zeros((2, 4, 4))), [0, 1]),
+            "no labels",
+        ),
+    ],
+)
+def test_what_cannot_be_drawn(draw, message):
+    with pytest.raises(ValueError, match=message):
+        draw()
+
+
+def test_without_matplotlib_the_extra_is_named():
+    program = (
+        "import sys; sys.modules['matplotlib.axes'] = None\n"
+        "try: import fastmnist.plots\n"
+        "except ImportError as error: print(error)"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+
+    assert 'pip install "fastmnist[plots]"' in done.stdout
+
+
+def test_pyplot_is_not_used():
+    program = "import sys, fastmnist.plots; print('matplotlib.pyplot' in sys.modules)"
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+
+    assert done.stdout == "False\n"
