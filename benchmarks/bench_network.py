@@ -50,7 +50,8 @@ class Epoch(_Network):
 
 class Training(_Network):
     number = 1
-    repeat = (2, 5, 10.0)  # samples: at least, at most, for how many seconds
+    rounds = 1
+    repeat = (3, 5, 10.0)  # samples: at least, at most, for how many seconds
     warmup_time = 0
 
     def setup_cache(self):
