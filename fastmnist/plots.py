@@ -190,7 +190,8 @@ def confusion(
     counts = np.asarray(matrix)
     classes = len(counts)
     names = list(class_names or map(str, range(classes)))
-    side = max(5.0, 1.6 + 0.5 * classes)  # inches; the title needs 4.5
+    longest = max(map(len, names))
+    side = max(3.6, 0.5 * classes) + 1.4 + 0.1 * longest  # inches; the title needs the first 3.6
     ax = ax or _axes((side, side))
     mistakes = np.where(np.eye(classes, dtype=bool), 0, counts)
     ax.imshow(mistakes, cmap=_COUNTS, vmin=0, vmax=max(1, mistakes.max()))
@@ -205,7 +206,7 @@ def confusion(
             fontsize=8,
             color=GREY if on_diagonal else INK,
         )
-    slanted = 0 if max(map(len, names)) <= 2 else 45
+    slanted = 0 if longest <= 2 else 45
     ax.set_xticks(range(classes), names, rotation=slanted, ha="right" if slanted else "center")
     ax.set_yticks(range(classes), names)
     ax.set_xlabel("Prediction")

@@ -50,7 +50,8 @@ class Recipe:
         """How the recipe trains, for people."""
         batches = f"batches of {self.batch_size:,}" if self.batch_size else "full batches"
         rate = f"learning rate {self.learning_rate:g} ({self.schedule})"
-        return f"{self.epochs} epochs, {batches}, {self.optimizer}, {rate}"
+        epochs = f"{self.epochs} epoch{'s' * (self.epochs > 1)}"
+        return f"{epochs}, {batches}, {self.optimizer}, {rate}"
 
     def fit(self, model: MLP, train: Dataset, **options: Any) -> History:
         """Train `model` by this recipe; `options` are further arguments of `fastmnist.fit`."""
