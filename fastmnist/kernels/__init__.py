@@ -72,7 +72,7 @@ def logits(params: Params, X: ArrayLike | Packed, *, threads: int | None = None)
     chunk = new_chunk(own.sizes, members * _GROUP)
     order = np.arange(rows.rows)
     work = [(network, chunk, m * _GROUP, _GROUP, rows, order, Z) for m in range(members)]
-    team.run(epoch.outputs, work)
+    team.run_briefly(epoch.outputs, work)
     return Z
 
 
@@ -204,6 +204,9 @@ def _train(
     chunk = new_chunk(params.sizes, samples)
     losses = np.empty(len(order))
     members = thread_count(threads)
+    run = team.run
+    if optimizer is None and len(order) <= CHUNK:
+        members, run = 1, team.run_briefly
     work = [
         (
             *(members, network, chunk, new_scratch(params.sizes), rows, labels),
@@ -211,5 +214,5 @@ def _train(
         )
         for _ in range(members)
     ]
-    team.run(epoch.train, work)
+    run(epoch.train, work)
     return float(losses.mean())

@@ -7,10 +7,12 @@ abort the process when used from two threads or after a fork; meeting at an atom
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import threading
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,7 @@ def thread_count(threads: int | None = None) -> int:
     return max(1, math.ceil(min(processors, _container_quota())))
 
 
+@cache
 def _container_quota() -> float:
     """Processors that the control group (version 2, then 1) grants; infinite without a limit."""
     root = Path("/sys/fs/cgroup")
@@ -60,6 +63,17 @@ def compiled(kernel: Any, *args: Any) -> Any:
     return kernel
 
 
+def run_briefly(kernel: Any, members: Sequence[tuple[Any, ...]]) -> None:
+    """`run` for work that is soon done and need not be interrupted.
+
+    One member works in the calling thread: starting another takes 100 us, a prediction 10.
+    """
+    if len(members) == 1:
+        kernel(new_words(), *members[0])
+    else:
+        run(kernel, members)
+
+
 def run(kernel: Any, members: Sequence[tuple[Any, ...]]) -> None:
     """Run ``kernel(words, *arguments)`` for each member's arguments, each in a thread of its own.
 
@@ -71,8 +85,9 @@ def run(kernel: Any, members: Sequence[tuple[Any, ...]]) -> None:
     compiled(kernel, words, *members[0])
     failures: list[BaseException] = []
     go = threading.Event()
+    gone = [threading.Event() for _ in members]
 
-    def member(arguments: tuple[Any, ...]) -> None:
+    def member(arguments: tuple[Any, ...], has_gone: threading.Event) -> None:
         go.wait()  # nobody begins before all have started
         try:
             if not words[CANCEL]:
@@ -80,21 +95,39 @@ def run(kernel: Any, members: Sequence[tuple[Any, ...]]) -> None:
         except BaseException as failure:
             failures.append(failure)
             words[ABANDONED] = 1
+        finally:
+            has_gone.set()
 
-    threads = [threading.Thread(target=member, args=(a,), daemon=True) for a in members]
-    started: list[threading.Thread] = []
+    threads = [
+        threading.Thread(target=member, args=work, daemon=True)
+        for work in zip(members, gone, strict=True)
+    ]
+    started = 0
     try:
         for thread in threads:
             thread.start()
-            started.append(thread)
+            started += 1
         go.set()
-        for thread in started:
-            thread.join()
+        for event in gone:
+            event.wait()
     except BaseException:
         words[CANCEL] = 1
         go.set()
-        for thread in started:
-            thread.join()
+        _wait_whatever_comes(gone[:started])
         raise
+    for thread in threads:
+        thread.join()
     if failures:
         raise failures[0]
+
+
+def _wait_whatever_comes(gone: Sequence[threading.Event]) -> None:
+    """Wait until all members have gone, however often Ctrl-C is pressed: they still write.
+
+    Events, since a `Thread.join` that Ctrl-C has ended takes the thread for ended, too, before
+    Python 3.13: the next one returns at once.
+    """
+    for event in gone:
+        while not event.is_set():
+            with contextlib.suppress(KeyboardInterrupt):
+                event.wait()
