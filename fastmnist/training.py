@@ -159,14 +159,13 @@ def fit(
     seed = checks.whole("seed", seed, 0, 2**63 - 1)
     peak = checks.positive("learning_rate", learning_rate)
     rule = optimizer_named(optimizer)
+    if threads is not None:
+        threads = checks.whole("threads", threads, 1)
     train, held_out = _split(train, validation, seed)
     backend_module = _backend(checks.nearest("backend", backend, BACKENDS))
-    if train.labels is None:
-        raise ValueError(f"{train.name} has no labels to learn from")
-    X = checks.features(train.images, model.sizes[0])
-    y = checks.labels(train.labels, len(X), model.sizes[-1])
-    if not len(X):
-        raise ValueError("the training set has no samples")
+    X, y = _samples(train, model)
+    if held_out is not None:
+        _samples(held_out, model)  # wrong ones are found now, not after the first epoch
     rows = backend_module.prepare(X)
     batches = math.ceil(len(X) / batch_size)
     step_rates = rates(schedule, peak, epochs * batches).reshape(epochs, batches)
@@ -178,17 +177,18 @@ def fit(
         before = model.params.flat.copy()
         started = time.perf_counter()
         try:
-            loss = backend_module.train_epoch(
-                model.params,
-                rows,
-                y,
-                learning_rate=step_rates[number],
-                batch_size=batch_size,
-                optimizer=rule,
-                velocity=velocity,
-                order=epoch_order(seed, number, len(X)),
-                threads=threads,
-            )
+            with np.errstate(over="ignore", invalid="ignore"):  # divergence is looked for below
+                loss = backend_module.train_epoch(
+                    model.params,
+                    rows,
+                    y,
+                    learning_rate=step_rates[number],
+                    batch_size=batch_size,
+                    optimizer=rule,
+                    velocity=velocity,
+                    order=epoch_order(seed, number, len(X)),
+                    threads=threads,
+                )
             seconds = time.perf_counter() - started
             if not (math.isfinite(loss) and np.isfinite(model.params.flat).all()):
                 raise DivergedError(
@@ -198,7 +198,9 @@ def fit(
         except BaseException:
             model.params.flat[:] = before
             raise
-        scores = metrics.evaluate(model, held_out, threads=threads) if held_out else None
+        scores = None
+        if held_out is not None:
+            scores = metrics.evaluate(model, held_out, threads=threads)
         epoch = Epoch(
             loss,
             scores.loss if scores else None,
@@ -228,6 +230,16 @@ def _split(
         raise ValueError(f"validation must leave samples to train: {held} of {len(train)}")
     order = np.random.default_rng(seed).permutation(len(train))
     return train[np.sort(order[held:])], train[np.sort(order[:held])]
+
+
+def _samples(data: Dataset, model: MLP) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Features and labels of a dataset, checked to fit the network."""
+    if data.labels is None:
+        raise ValueError(f"{data.name} has no labels")
+    if not len(data):
+        raise ValueError(f"{data.name} has no samples")
+    X = checks.features(data.images, model.sizes[0])
+    return X, checks.labels(data.labels, len(X), model.sizes[-1])
 
 
 def _backend(name: str) -> ModuleType:
