@@ -1,0 +1,445 @@
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastmnist
+from fastmnist import MLP, __version__, datasets
+from fastmnist.cli import main
+from fastmnist.records import Record
+
+COMMAND = [sys.executable, "-m", "fastmnist"]
+
+
+def write_csv(path, dataset, *, labels=True):
+    rows = dataset.images.reshape(len(dataset), -1)
+    if labels:
+        rows = np.column_stack([dataset.labels, rows])
+    path.write_text("\n".join(",".join(map(str, row)) for row in rows))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def csv(tmp_path_factory):
+    """280 generated digits, of which the last 40 are to test with."""
+    path = tmp_path_factory.mktemp("data") / "digits.csv"
+    return write_csv(path, datasets.generate(280, seed=0))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, csv):
+    """A model in a folder of its own, with what train writes beside it."""
+    path = tmp_path_factory.mktemp("trained") / "digits.npz"
+    assert main(["train", "--data", csv, "--output", str(path), "--epochs", "3"]) == 0
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _somewhere_else(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+
+def run(*arguments, **options):
+    return subprocess.run(
+        [*COMMAND, *arguments], capture_output=True, text=True, timeout=120, **options
+    )
+
+
+def test_train_saves_a_model_a_record_and_a_picture(csv, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+
+    code = main(["train", "--data", csv, "--epochs", "3"])
+
+    out, err = capsys.readouterr()
+    assert code == 0
+    assert "Test accuracy: " in out
+    assert "Confused most: " in out
+    assert "Model: fastmnist-model.npz\n" in out
+    assert "Picture: fastmnist-model.png\n" in out
+    lines = err.splitlines()
+    assert "digits.csv (first 240 rows): 240 images of 28 x 28" in lines
+    assert sum(line.startswith("epoch ") for line in lines) == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "fastmnist-model.json",
+        "fastmnist-model.npz",
+        "fastmnist-model.png",
+    ]
+    assert (tmp_path / "fastmnist-model.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_train_prints_one_json_object(csv, capsys):
+    assert main(["train", "--data", csv, "--json", "-o", "model.npz", "--hidden", "32,16"]) == 0
+
+    result = json.loads(capsys.readouterr().out)
+    assert result["data"] == csv
+    assert result["model"] == "model.npz"
+    assert result["sizes"] == [784, 32, 16, 10]
+    assert 0 <= result["test_accuracy"] <= 1
+    assert result["test_loss"] > 0
+    assert result["train_seconds"] > 0
+    assert len(result["epochs"]) == 8
+
+
+def test_train_and_evaluate_agree(csv, trained, capsys):
+    record = Record.load(trained.with_suffix(".json"))
+
+    assert main(["evaluate", str(trained), "--json"]) == 0
+
+    result = json.loads(capsys.readouterr().out)
+    assert result["data"] == csv  # taken from the record
+    assert result["test_accuracy"] == record.test_accuracy
+    assert result["test_loss"] == record.test_loss
+    assert np.sum(result["confusion"]) == 40
+
+
+def test_evaluate_without_a_record_takes_the_data_named(csv, trained, tmp_path, capsys):
+    MLP.load(trained).save(tmp_path / "bare.npz")
+
+    assert main(["evaluate", "bare.npz", "--data", csv]) == 0
+
+    assert "on digits.csv (last 40 rows)" in capsys.readouterr().out
+
+
+def test_same_seed_same_file_whatever_the_threads(csv, tmp_path):
+    for name, threads in (("one", "1"), ("two", "3")):
+        assert main(["train", "--data", csv, "-o", name, "--threads", threads, "--seed", "5"]) == 0
+
+    one, two = (MLP.load(tmp_path / f"{name}.npz").params.flat for name in ("one", "two"))
+    np.testing.assert_array_equal(one, two)
+
+
+def test_options_change_the_recipe(csv, tmp_path, capsys):
+    options = "--recipe notebook --epochs 2 --batch-size 7 --learning-rate 0.5 --hidden none"
+    more = "--optimizer momentum --schedule one-cycle --backend reference"
+
+    assert main(["train", "--data", csv, *options.split(), *more.split()]) == 0
+
+    wanted = "2 epochs, batches of 7, momentum, learning rate 0.5 (one-cycle), seed 0"
+    assert f"network 784-10, {wanted}" in capsys.readouterr().err
+
+
+def test_a_long_training_prints_some_of_its_epochs(csv, capsys):
+    assert main(["train", "--data", csv, "--recipe", "notebook", "--epochs", "101"]) == 0
+
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("epoch")]
+    assert len(lines) == 34
+    assert lines[0].startswith("epoch   3/101: loss ")
+    assert lines[-1].startswith("epoch 101/101: loss ")
+
+
+def test_auto_says_when_the_digits_are_generated(monkeypatch, capsys):
+    digits = datasets.generate(100)
+    found = datasets.Split(digits[:80], digits[80:]), "MNIST was not found"
+    monkeypatch.setattr(datasets, "load_or_generate", lambda data_dir: found)
+
+    assert main(["train", "--epochs", "1", "--json"]) == 0
+
+    out, err = capsys.readouterr()
+    assert json.loads(out)["data"] == "generated"
+    assert err.startswith("MNIST was not found; taking digits that this package draws itself")
+    assert "--data-dir" in err
+
+
+def test_compiling_is_announced_once(monkeypatch, tmp_path, csv, capsys):
+    from fastmnist.kernels import jit
+
+    monkeypatch.setattr(jit, "folder", lambda: tmp_path)
+    for kept in (False, True):
+        if kept:
+            (tmp_path / "kernel.nbc").touch()
+        assert main(["train", "--data", csv, "--epochs", "1"]) == 0
+        assert ("compiling the kernels" in capsys.readouterr().err) is not kept
+
+
+def test_without_matplotlib_training_works_and_names_the_extra(monkeypatch, tmp_path, csv, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib.axes", None)
+    monkeypatch.delitem(sys.modules, "fastmnist.plots", raising=False)
+    monkeypatch.delitem(vars(fastmnist), "plots", raising=False)
+
+    assert main(["train", "--data", csv, "--epochs", "1"]) == 0
+
+    out, err = capsys.readouterr()
+    assert 'pip install "fastmnist[plots]"' in err
+    assert "Picture" not in out
+    assert (tmp_path / "fastmnist-model.npz").exists()
+    assert not (tmp_path / "fastmnist-model.png").exists()
+
+
+def test_predict_reads_pictures(trained, tmp_path, capsys):
+    Image = pytest.importorskip("PIL.Image")
+    digits = datasets.generate(2, seed=3)
+    for number, image in enumerate(digits.images):
+        Image.fromarray(255 - image).save(tmp_path / f"{number}.png")
+    P = MLP.load(trained).predict_proba(digits.images)
+
+    assert main(["predict", str(trained), "0.png", "1.png"]) == 0
+
+    assert capsys.readouterr().out.splitlines() == [
+        f"{number}.png: {P[number].argmax()} ({100 * P[number].max():.1f} %)" for number in (0, 1)
+    ]
+
+
+def test_predict_reads_csv_files_and_goes_on_after_a_bad_one(trained, tmp_path, capsys):
+    digits = datasets.generate(3, seed=3)
+    write_csv(tmp_path / "three.csv", digits, labels=False)
+    (tmp_path / "bad.csv").write_text("1,2,3")
+    P = MLP.load(trained).predict_proba(digits.images)
+
+    assert main(["predict", str(trained), "bad.csv", "none.csv", "three.csv", "--json"]) == 1
+
+    out, err = capsys.readouterr()
+    assert [line.split(":")[1].split(",")[0].split()[0] for line in err.splitlines()] == [
+        "bad.csv",
+        "none.csv",
+    ]
+    assert json.loads(out)["predictions"] == [
+        {
+            "file": "three.csv",
+            "image": number + 1,
+            "prediction": str(P[number].argmax()),
+            "probability": pytest.approx(P[number].max()),
+        }
+        for number in range(3)
+    ]
+
+
+def test_predict_answers_with_the_names_of_the_classes(trained, tmp_path, capsys):
+    record = json.loads(trained.with_suffix(".json").read_text())
+    record["class_names"] = [f"class {number}" for number in range(10)]
+    MLP.load(trained).save(tmp_path / "named.npz")
+    (tmp_path / "named.json").write_text(json.dumps(record))
+    write_csv(tmp_path / "one.csv", datasets.generate(1), labels=False)
+
+    assert main(["predict", "named.npz", "one.csv"]) == 0
+
+    assert capsys.readouterr().out.startswith("one.csv: class ")
+
+
+@pytest.mark.parametrize("subject", ["data", "predictions", "weights", "history"])
+def test_plot(subject, trained, csv, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    arguments = ["--data", csv] if subject == "data" else [str(trained)]
+
+    assert main(["plot", subject, *arguments]) == 0
+    assert main(["plot", subject, *arguments, "--output", "new/picture.svg"]) == 0
+
+    assert capsys.readouterr().out == (
+        f"Picture: fastmnist-{subject}.png\nPicture: new/picture.svg\n"
+    )
+    assert (tmp_path / f"fastmnist-{subject}.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "new/picture.svg").read_bytes().startswith(b"<?xml")
+
+
+def test_info_says_what_a_bug_report_needs(monkeypatch, capsys):
+    monkeypatch.setenv("FASTMNIST_DATA", "/somewhere")
+
+    assert main(["info", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert main(["info"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+
+    assert facts["fastmnist"].startswith(__version__)
+    assert facts["numpy"] == np.__version__
+    assert int(facts["threads"]) >= 1
+    assert facts["FASTMNIST_DATA"] == "/somewhere"
+    assert {"python", "numba", "processor", "vector features", "cache folder", "data"} <= set(facts)
+    assert [line.split(":")[0] for line in lines] == list(facts)
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"fastmnist {__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["plot"]])
+def test_without_arguments_it_shows_its_commands(arguments, capsys):
+    assert main(arguments) in (0, 2)  # 2 since Click 8.2
+
+    out, err = capsys.readouterr()
+    assert "Usage: fastmnist" in out
+    assert not err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("trian", "train"),
+        ("train --epoch 3", "--epochs"),
+        ("train --epochs 0", "--epochs"),
+        ("train --epochs many", "--epochs"),
+        ("train --batch-size 1.5", "--batch-size"),
+        ("train --seed -1", "--seed"),
+        ("train --threads 0", "--threads"),
+        ("train --learning-rate nan", "--learning-rate"),
+        ("train --learning-rate -1", "--learning-rate"),
+        ("train --hidden 128,x", "--hidden"),
+        ("train --hidden 0", "--hidden"),
+        ("train --recipe notebok", "did you mean 'notebook'?"),
+        ("train --optimizer adamw", "known: sgd, momentum, nesterov"),
+        ("train --schedule cosine", "known: constant, one-cycle"),
+        ("train --backend numpy", "known: numba, reference"),
+        ("train --data mnits", "did you mean 'mnist'?"),
+        ("predict model.npz", "argument"),
+        ("plot picture", "picture"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(arguments, message, capsys, tmp_path):
+    assert main(arguments.split()) == 2
+
+    out, err = capsys.readouterr()
+    assert not out
+    assert err.startswith("fastmnist")
+    assert message in err
+    assert "--help" in err
+    assert err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("train --data none.csv", "none.csv"),
+        ("train --data .", "has no train-images-idx3-ubyte"),
+        ("train --data bad.csv", "bad.csv, line 1: 3 columns"),
+        ("train --output file/model.npz", "cannot be written"),
+        ("train --output folder.npz", "is a folder"),
+        ("evaluate none.npz", "none.npz: No such file or directory"),
+        ("evaluate bad.npz", "bad.npz: not a readable fastmnist model"),
+        ("predict bad.npz one.png", "bad.npz: not a readable fastmnist model"),
+        ("plot history none.npz", "none.json: No such file or directory"),
+        ("plot history bad.npz", "bad.json: not the record of a training"),
+        ("plot data --output file/data.png", "cannot be written"),
+    ],
+)
+def test_failures_are_one_line_and_exit_code_1(arguments, message, capsys, tmp_path):
+    (tmp_path / "folder.npz").mkdir()
+    for name in ("bad.csv", "bad.npz", "bad.json", "file"):
+        (tmp_path / name).write_text("1,2,3")
+    before = sorted(tmp_path.iterdir())
+
+    assert main(arguments.split()) == 1
+
+    out, err = capsys.readouterr()
+    assert not out
+    assert err.startswith("fastmnist: ")
+    assert message in err
+    assert err.count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_diverged_training_saves_nothing(csv, capsys, tmp_path):
+    options = "--learning-rate 1e30 --optimizer sgd --schedule constant"
+
+    assert main(["train", "--data", csv, *options.split()]) == 1
+
+    assert "diverged" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_interrupted_training_is_130_and_saves_nothing(csv, capsys, tmp_path, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fastmnist.recipes.fit", interrupt)
+
+    assert main(["train", "--data", csv]) == 130
+
+    assert capsys.readouterr().err.endswith("fastmnist: interrupted\n")
+    assert not list(tmp_path.iterdir())
+
+
+def test_warnings_are_one_line(monkeypatch, capsys):
+    def warn():
+        warnings.warn("disk is slow", stacklevel=1)
+        return {}
+
+    monkeypatch.setattr("fastmnist.system.facts", warn)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert main(["info"]) == 0
+
+    assert capsys.readouterr().err == "fastmnist: warning: disk is slow\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_ctrl_c_ends_a_training(csv, tmp_path):
+    slow = "--hidden 1024,1024 --batch-size 1 --epochs 50"  # about 20 s
+    command = [*COMMAND, "train", "--data", csv, *slow.split()]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr:
+            if line.startswith("epoch"):
+                break
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+
+    assert process.returncode == 130
+    assert said.endswith("fastmnist: interrupted\n")
+    assert "Traceback" not in said
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell of POSIX")
+@pytest.mark.parametrize(
+    ("redirection", "code"),
+    [
+        ("| true; exit ${PIPESTATUS[0]}", 1),
+        (">&-", 0),
+        (">/dev/null 2>&-", 0),
+        pytest.param(
+            ">/dev/full",
+            1,
+            marks=pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full"),
+        ),
+    ],
+)
+def test_output_that_nobody_takes(redirection, code):
+    # The pause makes sure that the reader is gone before anything is written.
+    program = "import sys, time; from fastmnist.cli import main; time.sleep(0.5); sys.exit(main())"
+
+    done = subprocess.run(
+        ["bash", "-c", f'"{sys.executable}" -c "{program}" info {redirection}'],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert done.returncode == code
+    full = f"fastmnist: {os.strerror(errno.ENOSPC)}\n"
+    assert done.stderr == (full if "full" in redirection else "")
+
+
+def test_plain_terminals_and_encodings(csv, tmp_path):
+    environment = {
+        **os.environ,
+        "LC_ALL": "C",
+        "PYTHONIOENCODING": "ascii",
+        "TERM": "dumb",
+        "NO_COLOR": "1",
+        "COLUMNS": "20",
+    }
+    named = tmp_path / "zürich.csv"
+    named.write_bytes(Path(csv).read_bytes())
+
+    done = run("train", "--data", str(named), "--epochs", "1", env=environment)
+
+    assert done.returncode == 0
+    assert "\x1b" not in done.stdout + done.stderr
+    assert "z\\xfcrich.csv (first 240 rows): 240 images" in done.stderr
+
+
+def test_help_needs_neither_numba_nor_matplotlib():
+    program = (
+        "import sys; from fastmnist.cli import main; main(['train', '--help'])\n"
+        "print([name for name in ('numba', 'matplotlib', 'pooch') if name in sys.modules])"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+
+    assert done.stdout.endswith("[]\n")
