@@ -251,7 +251,7 @@ def train(
         print(json.dumps(record.as_dict() | saved))
         return
     _print_report(report, split.test)
-    print(f"Trained for {record.train_seconds:.1f} s")
+    print(f"Trained for {record.train_seconds:.2f} s")
     print(f"Model: {output}")
     if picture:
         print(f"Picture: {picture}")

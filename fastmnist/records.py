@@ -71,9 +71,14 @@ class Record:
             found = json.loads(content)
             epochs = [Epoch(**epoch) for epoch in found.pop("epochs")]
             record = cls(epochs=epochs, **found)
-            names_are_text = all(isinstance(name, str) for name in record.class_names)
+            well_typed = (
+                isinstance(record.data, str)
+                and all(isinstance(name, str) for name in record.class_names)
+                and all(isinstance(epoch.loss, float) for epoch in epochs)
+                and all(isinstance(epoch.validation_loss, float | None) for epoch in epochs)
+            )
         except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
             raise DataError(f"{path}: not the record of a training: {error!r}") from error
-        if not (isinstance(record.data, str) and names_are_text and epochs):
+        if not (epochs and well_typed):
             raise DataError(f"{path}: not the record of a training")
         return record

@@ -53,7 +53,7 @@ class Progress:
     def __call__(self, model: object, epoch: Epoch) -> None:
         """Show that an epoch is done."""
         self._done += 1
-        self._bar.advance(self._task)
+        self._bar.update(self._task, advance=1, refresh=True)
         if self._done % self._every == 0 or self._done == self._epochs:
             number = f"{self._done:{len(str(self._epochs))}}"
             say(f"epoch {number}/{self._epochs}: {describe(epoch)}")
