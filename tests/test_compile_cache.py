@@ -1,0 +1,264 @@
+"""The cache of compiled kernels: never old code, never an error, whatever is on the disk."""
+
+import importlib.util
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+import fastmnist
+from fastmnist.kernels import jit
+
+PACKAGE = Path(fastmnist.__file__).parent
+
+SMALL = """
+from fastmnist.kernels.jit import entry
+
+@entry
+def double(x):
+    return 2 * x
+"""
+
+
+@pytest.fixture
+def fresh(tmp_path, monkeypatch):
+    """A cache folder of its own, as a new process would meet it; call it to run a kernel there."""
+    monkeypatch.setenv("FASTMNIST_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(jit, "_warned", [])
+    jit.folder.cache_clear()
+    source = tmp_path / "small.py"
+    source.write_text(SMALL)
+
+    def run():
+        """Hits and misses of the cache; a new import is to Numba what a new process is."""
+        jit.folder.cache_clear()
+        spec = importlib.util.spec_from_file_location("small", source)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        assert module.double(21) == 42
+        stats = module.double.stats
+        return sum(stats.cache_hits.values()), sum(stats.cache_misses.values())
+
+    yield run
+    jit.folder.cache_clear()
+
+
+def cached(pattern):
+    [path] = jit.folder().glob(f"*double*{pattern}")
+    return path
+
+
+def test_a_kernel_is_compiled_once(fresh):
+    assert fresh() == (0, 1)
+    assert fresh() == (1, 0)
+
+
+def test_the_folder_is_nobody_elses(fresh):
+    fresh()
+    assert jit.folder().stat().st_mode & 0o777 == 0o700
+    assert jit.folder().is_relative_to(os.environ["FASTMNIST_CACHE"])
+
+
+@pytest.mark.parametrize("pattern", [".nbi", ".nbc"], ids=["index", "data"])
+@pytest.mark.parametrize(
+    "damage",
+    {
+        "empty": lambda content: b"",
+        "cut to half": lambda content: content[: len(content) // 2],
+        "cut by a byte": lambda content: content[:-1],
+        "garbage": lambda content: bytes(range(256)) * 9,
+        "another pickle": lambda content: pickle.dumps({"version": 3}),
+    }.items(),
+    ids=lambda item: item[0],
+)
+def test_a_damaged_file_is_compiled_anew(fresh, pattern, damage):
+    fresh()
+    path = cached(pattern)
+    path.write_bytes(damage[1](path.read_bytes()))
+    assert fresh() == (0, 1)
+    assert fresh() == (1, 0)
+
+
+@pytest.mark.parametrize("pattern", [".nbi", ".nbc"], ids=["index", "data"])
+def test_a_missing_file_is_compiled_anew(fresh, pattern):
+    fresh()
+    cached(pattern).unlink()
+    assert fresh() == (0, 1)
+    assert fresh() == (1, 0)
+
+
+def test_a_folder_that_vanishes_costs_a_compilation(fresh):
+    fresh()
+    folder = jit.folder()
+    shutil.rmtree(folder)
+    assert fresh() == (0, 1)
+
+
+def test_a_file_in_the_folders_place_is_warned_of_once(fresh, tmp_path):
+    (tmp_path / "cache").write_text("not a folder")
+    with pytest.warns(UserWarning, match="compiled kernels cannot be kept") as caught:
+        assert fresh() == (0, 1)
+    assert len(caught) == 1
+    assert "FASTMNIST_CACHE" in str(caught[0].message)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert fresh() == (0, 1)
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() == 0, reason="root writes anywhere")
+def test_a_read_only_folder_is_warned_of(fresh):
+    fresh()
+    jit.folder().chmod(0o500)
+    with pytest.warns(UserWarning, match="cannot be written"):
+        assert fresh() == (0, 1)
+
+
+def test_a_disk_that_refuses_to_write_costs_a_compilation(fresh, monkeypatch):
+    def full(*args, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("numba.core.caching.IndexDataCacheFile._save_data", full)
+    monkeypatch.setattr("numba.core.caching.IndexDataCacheFile._save_index", full)
+    with pytest.warns(UserWarning, match="No space left"):
+        assert fresh() == (0, 1)
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="modes mean nothing here")
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])
+def test_a_folder_that_others_can_write_is_not_used(fresh, mode):
+    fresh()
+    jit.folder().chmod(mode)
+    with pytest.warns(UserWarning, match="can be written by others"):
+        assert fresh() == (0, 1)
+
+
+def test_a_doctored_file_where_others_can_write_is_not_run(fresh, tmp_path):
+    canary = tmp_path / "canary"
+
+    class Doctored:
+        def __reduce__(self):
+            return Path.touch, (canary,)
+
+    fresh()
+    for pattern in (".nbi", ".nbc"):
+        cached(pattern).write_bytes(pickle.dumps(Doctored()))
+    jit.folder().chmod(0o777)
+    with pytest.warns(UserWarning, match="can be written by others"):
+        fresh()
+    assert not canary.exists()
+
+
+# In processes of their own, on a copy of the package whose only kernels are two small ones.
+
+CALLER = """
+from fastmnist.kernels.callee import callee
+from fastmnist.kernels.jit import entry
+
+@entry
+def caller(x):
+    return callee(x) + 1
+"""
+
+CALLEE = """
+from fastmnist.kernels.jit import jit
+
+@jit
+def callee(x):
+    return {} * x
+"""
+
+REPORT = """
+import json
+from numba.core import event
+with event.install_recorder("numba:compile") as recorder:
+    {}
+print(json.dumps([value, len(recorder.buffer)]))
+"""
+
+CALL = "from fastmnist.kernels.caller import caller; value = caller(20)"
+
+
+@pytest.fixture
+def copy(tmp_path):
+    root = tmp_path / "copy"
+    kernels = root / "fastmnist" / "kernels"
+    kernels.mkdir(parents=True)
+    for name in ("__init__.py", "files.py", "errors.py", "kernels/jit.py"):
+        shutil.copy(PACKAGE / name, root / "fastmnist" / name)
+    (kernels / "__init__.py").write_text("")
+    (kernels / "caller.py").write_text(CALLER)
+    (kernels / "callee.py").write_text(CALLEE.format(2))
+    return root
+
+
+def start(root, statement, cache):
+    environment = os.environ | {"PYTHONPATH": str(root), "FASTMNIST_CACHE": str(cache)}
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", REPORT.format(statement)],
+        cwd=root,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process):
+    """What the statement gave as `value`, and whether anything was compiled."""
+    out, _ = process.communicate(timeout=100)
+    assert process.returncode == 0
+    value, compilations = json.loads(out.splitlines()[-1])
+    return value, compilations > 0
+
+
+def test_an_edited_callee_in_another_file_is_not_forgotten(copy, tmp_path):
+    cache = tmp_path / "cache"
+    callee = copy / "fastmnist" / "kernels" / "callee.py"
+    assert finish(start(copy, CALL, cache)) == (41, True)
+    assert finish(start(copy, CALL, cache)) == (41, False)
+    times = callee.stat().st_atime, callee.stat().st_mtime
+    callee.write_text(CALLEE.format(3))  # as many bytes, and as old as it was
+    os.utime(callee, times)
+    assert finish(start(copy, CALL, cache)) == (61, True)
+    callee.write_text(CALLEE.format(2))
+    assert finish(start(copy, CALL, cache)) == (41, False)
+
+
+def test_processes_can_fill_a_cold_cache_together(copy, tmp_path):
+    together = [start(copy, CALL, tmp_path / "cache") for _ in range(4)]
+    assert [finish(process)[0] for process in together] == [41] * 4
+    assert finish(start(copy, CALL, tmp_path / "cache")) == (41, False)
+
+
+def test_a_second_process_compiles_nothing():
+    statement = (
+        "import numpy as np, fastmnist as fm; "
+        "data = fm.Dataset(np.eye(40, 784, dtype=np.uint8), np.arange(40) % 10); "
+        "model = fm.MLP([784, 16, 10]); "
+        "fm.fit(model, data, epochs=1, validation=10, threads=2); "
+        "fm.evaluate(model, data); model.predict(data.images[:1]); "
+        "value = len(model.predict_proba(data.images))"
+    )
+    cache = os.environ["FASTMNIST_CACHE"]
+    root = PACKAGE.parent
+    assert finish(start(root, statement, cache))[0] == 40
+    assert finish(start(root, statement, cache)) == (40, False)
+
+
+def test_warmup_compiles_all_that_images_need(tmp_path):
+    statement = (
+        "import numpy as np, fastmnist as fm; from numba.core import event; fm.warmup(); "
+        "recorder.buffer.clear(); "
+        "data = fm.Dataset(np.eye(300, 784, dtype=np.uint8), np.arange(300) % 10); "
+        "model = fm.MLP([784, 16, 10]); "
+        "fm.fit(model, data, epochs=1, validation=10, threads=2); "
+        "model.predict(data.images[:1]); "
+        "value = len(model.predict_proba(data.images))"
+    )
+    cache = os.environ["FASTMNIST_CACHE"]
+    assert finish(start(PACKAGE.parent, statement, cache)) == (300, False)
