@@ -1,0 +1,188 @@
+"""A photo or scan of a digit, read as an image like MNIST's."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from fastmnist.errors import DataError
+from fastmnist.files import open_regular
+from fastmnist.placing import FRAME, place
+
+try:
+    from PIL import Image, ImageOps, UnidentifiedImageError
+except ImportError as error:
+    raise ImportError(
+        'reading pictures needs Pillow: pip install "fastmnist[images]"', name="PIL"
+    ) from error
+
+# Plain pixels only: to read EPS, for one, Pillow would start a program outside.
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+
+_SIDE = 512  # pixels; more of them tell nothing about a digit of 20, and only cost time
+_FAINTEST = 20  # grey levels of 255; what differs less from the paper is no ink
+_SMALLEST = 0.03  # of the picture's longer side; what is smaller is no digit
+_SPECK = 0.05  # of the heaviest piece's ink; a piece with less is dust
+
+Plane = NDArray[np.float32]
+
+
+def read_digit(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
+    """Read the digit in a picture file: bright on 0, and placed as in MNIST.
+
+    Paper and ink may have any two colours; the border of the picture shows which is the paper.
+    Light may change slowly over it. A picture that is like MNIST's already, 28 x 28 and placed,
+    whether dark on light or light on dark, keeps every bit.
+
+    Parameters
+    ----------
+    path : path-like
+        A PNG, JPEG, BMP, GIF, TIFF, WebP or PPM file of any size with one digit.
+
+    Returns
+    -------
+    ndarray of shape (28, 28), uint8
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, is no such picture, is damaged or far too large, or shows no
+        digit.
+    """
+    pixels = _pixels(path)
+    border = _border(pixels)
+    distance = np.abs(pixels - np.median(pixels[border], axis=0))
+    plain: NDArray[np.uint8] = distance.max(axis=-1).astype(np.uint8)
+    if plain.shape == (FRAME, FRAME) and plain.any() and np.array_equal(place(plain), plain):
+        return plain
+    ink = _without_specks(_ink(pixels, border))
+    if not ink.any():
+        raise DataError(f"{path} shows no digit; one digit on plain paper is wanted")
+    return place(ink)
+
+
+def _pixels(path: str | os.PathLike[str]) -> Plane:
+    """Pixels of shape (height, width, 3), 0 to 255, upright and at most 512 a side."""
+    with open_regular(path) as file, warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            rgba = np.asarray(_upright(file), np.float32)
+        except UnidentifiedImageError:
+            known = ", ".join(FORMATS)
+            raise DataError(f"{path} is not a picture of a known kind ({known})") from None
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+            raise DataError(f"{path} is too large a picture; make it smaller first") from None
+        except Exception as error:  # Pillow's decoders raise whatever they stumble over
+            raise DataError(f"{path} is a damaged picture ({error})") from error
+    colour, alpha = rgba[..., :3], rgba[..., 3:] / np.float32(255)
+    # What is drawn on nothing gets the paper that shows it: white, or black under bright ink.
+    bright = (colour * alpha).mean() > 127.5 * alpha.mean()
+    pixels: Plane = colour * alpha + (1 - alpha) * np.float32(0 if bright else 255)
+    return pixels
+
+
+def _upright(file: BinaryIO) -> Image.Image:
+    opened = Image.open(file, formats=FORMATS)
+    opened.draft(None, (_SIDE, _SIDE))  # lets JPEG decode no more detail than is needed
+    image = ImageOps.exif_transpose(opened)
+    if image.mode.startswith("I"):  # 16 or 32 bits, of which any part may be in use
+        levels = np.asarray(image, np.float64)
+        spread = max(1, levels.max() - levels.min())
+        image = Image.fromarray(((levels - levels.min()) * (255 / spread)).astype(np.uint8))
+    image = image.convert("RGBA")
+    image.thumbnail((_SIDE, _SIDE), Image.Resampling.BOX)
+    return image
+
+
+def _border(pixels: Plane) -> NDArray[np.bool_]:
+    """A mask of the margin of the picture: paper, or nearly all of it."""
+    margin = max(1, min(pixels.shape[:2]) // 20)
+    border = np.ones(pixels.shape[:2], bool)
+    border[margin:-margin, margin:-margin] = False
+    return border
+
+
+def _direction(pixels: Plane, border: NDArray[np.bool_]) -> Plane:
+    """In which direction of colour ink differs from paper, a vector of length 1 (or 0 if none)."""
+    height, width = border.shape
+    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+    surface = np.stack([np.ones_like(x), x, y, x * y], axis=-1)  # light changes over the paper
+    paper = np.linalg.lstsq(surface[border], pixels[border], rcond=None)[0]
+    away = pixels - surface @ paper
+    distance = np.linalg.norm(away, axis=-1, keepdims=True)
+    direction = (away * distance**3).sum(axis=(0, 1))  # the farthest pixels decide
+    return np.asarray(direction / (np.linalg.norm(direction) or 1), np.float32)
+
+
+def _ink(pixels: Plane, border: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """How inked each pixel is, 0 to 255, with light and noise of the paper taken away."""
+    plane = pixels @ _direction(pixels, border)
+    plane -= _ground(plane)
+    plane -= np.median(plane)
+    noise = 6 * np.median(np.abs(plane))  # four standard deviations of normal noise
+    strong = plane[plane > max(noise, _FAINTEST)]
+    full = np.quantile(strong, 0.75) if strong.size else np.inf
+    low, high = max(noise, 0.25 * full), 0.8 * full
+    if not low < high:
+        return np.zeros(plane.shape, np.uint8)
+    # A slope instead of a step keeps the soft edges that MNIST's digits have.
+    ink: NDArray[np.uint8] = np.rint(np.clip((plane - low) / (high - low), 0, 1) * 255).astype(
+        np.uint8
+    )
+    return ink
+
+
+def _ground(plane: Plane) -> Plane:
+    """The paper under the ink: what is left of bright strokes narrower than a window (opening)."""
+    height, width = plane.shape
+    shrink = min(1, 64 / max(height, width))
+    size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
+    small = np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.BOX))
+    radius = min(size) // 6
+    # Odd reflection carries the slope of the light on over the edge.
+    wide = np.pad(small, 2 * radius, mode="reflect", reflect_type="odd")
+    opened = _extreme(_extreme(wide, radius, np.min), radius, np.max)
+    return np.asarray(Image.fromarray(opened).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def _without_specks(ink: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Keep the heaviest piece, if it is as large as a digit, and what is not dust beside it."""
+    grown = _extreme(np.pad(ink, 1), 1, np.max)  # by a pixel, to bridge thin gaps
+    labels = _pieces(grown > 0)
+    weights = np.bincount(labels.ravel(), ink.ravel())
+    rows, columns = np.nonzero(labels == weights.argmax())
+    if max(np.ptp(rows), np.ptp(columns)) < _SMALLEST * max(ink.shape):
+        return np.zeros_like(ink)
+    return np.where((weights >= _SPECK * weights.max())[labels], ink, 0).astype(np.uint8)
+
+
+def _pieces(mask: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Number the connected pieces of a mask; 0 is the rest."""
+    labels = np.where(mask, np.arange(1, mask.size + 1).reshape(mask.shape), 0)
+    while True:  # a label runs along rows, then columns: about as many rounds as strokes turn
+        spread = _level_runs(_level_runs(labels, mask).T, mask.T).T
+        if np.array_equal(spread, labels):
+            return labels
+        labels = spread
+
+
+def _level_runs(labels: NDArray[np.intp], mask: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Give each run of True or False in a row the largest of its labels."""
+    starts = np.flatnonzero(np.diff(mask, axis=1, prepend=~mask[:, :1]))
+    largest = np.maximum.reduceat(labels.ravel(), starts)
+    return np.repeat(largest, np.diff(starts, append=mask.size)).reshape(mask.shape)
+
+
+def _extreme(
+    plane: NDArray[Any], radius: int, extreme: Callable[..., NDArray[Any]]
+) -> NDArray[Any]:
+    """Smallest or largest value in each whole square of that radius; a margin of it is lost."""
+    for axis in (0, 1):
+        plane = extreme(sliding_window_view(plane, 2 * radius + 1, axis), axis=-1)
+    return plane

@@ -1,0 +1,173 @@
+"""Photos and scans of digits, read as MNIST's images are."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import fastmnist as fm
+from fastmnist import datasets
+from fastmnist.errors import DataError
+from fastmnist.pictures import read_digit
+from fastmnist.placing import place
+
+Image = pytest.importorskip("PIL.Image")
+ImageFilter = pytest.importorskip("PIL.ImageFilter")
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return datasets.generate(200, seed=5)
+
+
+@pytest.fixture(scope="module")
+def network():
+    train = datasets.generate(10_000, seed=6)
+    model = fm.MLP([784, 64, 10], seed=0)
+    fm.fit(model, train, epochs=4)
+    return model
+
+
+def photo(digit, rng, *, ink=(40, 50, 90), paper=(215, 205, 190), size=420):
+    """A digit on a larger sheet: uneven light, noise, a soft lens."""
+    y, x = np.mgrid[0:1:360j, 0:1:360j]
+    sheet = np.zeros((360, 360), np.float32)
+    top, left = rng.integers(20, 360 - 252, 2)
+    large = Image.fromarray(digit).resize((224, 224), Image.Resampling.BICUBIC)
+    sheet[top : top + 224, left : left + 224] = np.asarray(large, np.float32) / 255
+    mixed = sheet[..., None] * np.array(ink) + (1 - sheet[..., None]) * np.array(paper)
+    mixed *= (0.75 + 0.25 * (x + y) / 2)[..., None]
+    mixed += rng.normal(0, 4, mixed.shape)
+    picture = Image.fromarray(np.clip(mixed, 0, 255).astype(np.uint8))
+    return picture.filter(ImageFilter.GaussianBlur(1.5)).resize((size, size))
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+def test_an_image_like_mnists_keeps_every_bit(tmp_path, digits, inverted):
+    for digit in digits.images[:50]:
+        picture = 255 - digit if inverted else digit
+        Image.fromarray(picture).save(tmp_path / "digit.png")
+        np.testing.assert_array_equal(read_digit(tmp_path / "digit.png"), digit)
+
+
+def test_mnists_own_images_keep_every_bit(tmp_path, mnist):
+    for digit in mnist.test.images[:100]:
+        Image.fromarray(255 - digit).save(tmp_path / "digit.png")
+        np.testing.assert_array_equal(read_digit(tmp_path / "digit.png"), digit)
+
+
+def test_what_is_read_is_placed(tmp_path, digits):
+    rng = np.random.default_rng(0)
+    photo(digits.images[0], rng).save(tmp_path / "photo.jpg")
+    read = read_digit(tmp_path / "photo.jpg")
+    assert read.shape == (28, 28)
+    assert read.dtype == np.uint8
+    np.testing.assert_array_equal(place(read), read)
+
+
+@pytest.mark.parametrize(
+    "style",
+    [
+        {},
+        {"ink": (240, 240, 230), "paper": (40, 70, 50)},  # chalk
+        {"ink": (200, 30, 40), "size": 90},
+        {"size": 1500},
+    ],
+    ids=["paper", "chalk", "small and red", "large"],
+)
+def test_photos_are_read_as_well_as_the_digits_in_them(tmp_path, digits, network, style):
+    rng = np.random.default_rng(1)
+    read = []
+    for digit in digits.images[:40]:
+        photo(digit, rng, **style).save(tmp_path / "photo.jpg", quality=80)
+        read.append(read_digit(tmp_path / "photo.jpg"))
+    same = network.predict(np.stack(read)) == network.predict(digits.images[:40])
+    assert same.mean() >= 0.9
+
+
+def test_dust_beside_the_digit_is_left_out(tmp_path, digits):
+    larger = np.zeros((280, 280), np.uint8)
+    larger[70:210, 70:210] = np.kron(digits.images[1][4:24, 4:24], np.ones((7, 7), np.uint8))
+    Image.fromarray(larger).save(tmp_path / "clean.png")
+    larger[5:8, 270:273] = 255
+    Image.fromarray(larger).save(tmp_path / "dusty.png")
+    np.testing.assert_array_equal(
+        read_digit(tmp_path / "dusty.png"), read_digit(tmp_path / "clean.png")
+    )
+
+
+def test_turned_transparent_and_deep_pictures_are_read_alike(tmp_path, digits):
+    large = np.kron(np.pad(digits.images[2], 4), np.ones((6, 6), np.uint8))
+    Image.fromarray(255 - large).save(tmp_path / "plain.png")
+    wanted = read_digit(tmp_path / "plain.png")
+
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned right by a quarter
+    Image.fromarray(255 - np.rot90(large)).save(tmp_path / "turned.png", exif=exif)
+    Image.fromarray(large.astype(np.uint16) * 9).save(tmp_path / "deep.png")
+    drawn = np.zeros((*large.shape, 4), np.uint8)
+    drawn[..., 3] = large  # black ink on nothing
+    Image.fromarray(drawn).save(tmp_path / "transparent.png")
+
+    for name in ("turned", "deep", "transparent"):
+        np.testing.assert_array_equal(read_digit(tmp_path / f"{name}.png"), wanted, name)
+
+
+def _empty(path):
+    path.write_bytes(b"")
+
+
+def _text(path):
+    path.write_text("seven")
+
+
+def _cut(path):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[:-2000])
+
+
+def _blank(path):
+    Image.new("L", (300, 200), 230).save(path)
+
+
+def _noise(path):
+    noise = np.random.default_rng(1).normal(200, 6, (200, 200))
+    Image.fromarray(np.clip(noise, 0, 255).astype(np.uint8)).save(path)
+
+
+def _huge(path):
+    Image.new("1", (20_000, 20_000)).save(path)
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (_empty, "not a picture of a known kind"),
+        (_text, "not a picture of a known kind"),
+        (_cut, "damaged picture"),
+        (_blank, "shows no digit"),
+        (_noise, "shows no digit"),
+        (_huge, "too large"),
+        (lambda path: path.mkdir(), "not a regular file"),
+        (lambda path: None, "cannot be read"),
+    ],
+    ids=["empty", "text", "cut", "blank", "noise", "huge", "folder", "missing"],
+)
+def test_what_is_no_picture_of_a_digit_is_refused_by_name(tmp_path, write, message):
+    path = tmp_path / "digit.png"
+    write(path)
+    with pytest.raises(DataError, match=message) as caught:
+        read_digit(path)
+    assert str(path) in str(caught.value)
+
+
+def test_without_pillow_the_extra_is_named():
+    program = (
+        "import sys; sys.modules['PIL'] = None\n"
+        "try:\n    import fastmnist.pictures\n"
+        "except ImportError as error:\n    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "fastmnist[images]" in done.stdout
