@@ -84,7 +84,7 @@ def _known(kind: str, names: Iterable[str]) -> Callable[[str | None], str | None
 
     def check(value: str | None) -> str | None:
         try:
-            return value and nearest(kind, value, names)
+            return value if value is None else nearest(kind, value, names)
         except ValueError as error:
             raise typer.BadParameter(str(error)) from None
 
@@ -93,7 +93,7 @@ def _known(kind: str, names: Iterable[str]) -> Callable[[str | None], str | None
 
 def _rate(value: float | None) -> float | None:
     try:
-        return value and positive("learning_rate", value)
+        return value if value is None else positive("learning_rate", value)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
 
@@ -127,8 +127,7 @@ Threads = Annotated[
     int | None, typer.Option(metavar="N", min=1, help="As many as there are processors by default.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
-Model = Annotated[Path, typer.Argument(help="A model that train has saved.", show_default=True)]
-
+Model = Annotated[Path, typer.Argument(help="A model that train has saved.")]
 
 Picture = Annotated[
     Path,
@@ -142,7 +141,9 @@ Picture = Annotated[
 def _options(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print it."),
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
 ) -> None: ...
 
@@ -175,7 +176,7 @@ def train(
         typer.Option(
             metavar="NAME",
             callback=_known("optimizer", OPTIMIZERS),
-            help=f"{', '.join(OPTIMIZERS)}.",
+            help="sgd, momentum or nesterov.",
         ),
     ] = None,
     schedule: Annotated[
@@ -202,15 +203,15 @@ def train(
             "--output",
             "-o",
             metavar="FILE",
-            help="The model; a picture and a record get its name beside it.",
+            help="The model (.npz); a picture (.png) and a record (.json) go beside it.",
         ),
     ] = DEFAULT_MODEL,
     as_json: Json = False,
 ) -> None:
     """Train a network, test it, save it, and draw what it reads right and wrong."""
-    if output.suffix != ".npz":
-        output = output.with_name(f"{output.name}.npz")
-    _check_writable(output)
+    output = _model_path(output)
+    for path in (output, _record_of(output), output.with_suffix(".png")):
+        _check_writable(path)
     changes: dict[str, Any] = {
         "hidden": _layers(hidden),
         "epochs": epochs,
@@ -225,8 +226,7 @@ def train(
     for part in split:
         say(_described(part))
     say(f"network {_shape(network)}, {plan.describe()}, seed {seed}")
-    if backend == "numba":
-        _compile()
+    _compile()
     with Progress(plan.epochs) as progress:
         history = plan.fit(
             network, split.train, backend=backend, threads=threads, seed=seed, callbacks=[progress]
@@ -268,6 +268,7 @@ def evaluate(
     """Test a saved network on the test images of a data set."""
     network = MLP.load(model)
     source, split = _load(data or _trained_with(model), data_dir)
+    _compile()
     report = metrics.evaluate(network, split.test, threads=threads)
     if as_json:
         result = {
@@ -292,6 +293,7 @@ def predict(
 ) -> None:
     """Read digits: photos or scans, of any size, dark on light or light on dark."""
     network = MLP.load(model)
+    _compile()
     names = _class_names(model, network.sizes[-1])
     readings = []
     failures = 0
@@ -442,6 +444,14 @@ def _images_in(file: Path) -> NDArray[np.uint8]:
     from fastmnist.pictures import read_digit
 
     return read_digit(file)[None]
+
+
+def _model_path(output: Path) -> Path:
+    """Where the model goes: a file that ends in .npz, in the folder named or under that name."""
+    if output.is_dir() and output.suffix != ".npz":
+        return output / DEFAULT_MODEL
+    # Else the picture, whose name is the model's with another ending, might replace the model.
+    return output if output.suffix == ".npz" else output.with_name(f"{output.name}.npz")
 
 
 def _record_of(model: Path) -> Path:

@@ -87,6 +87,23 @@ def test_train_prints_one_json_object(csv, capsys):
     assert len(result["epochs"]) == 8
 
 
+@pytest.mark.parametrize(
+    ("output", "model"),
+    [
+        ("one", "one.npz"),
+        ("one.v2", "one.v2.npz"),
+        ("new/folder/one.npz", "new/folder/one.npz"),
+        (".", "fastmnist-model.npz"),
+    ],
+)
+def test_output_names_a_file_or_a_folder(output, model, csv, tmp_path, capsys):
+    assert main(["train", "--data", csv, "--epochs", "1", "-o", output]) == 0
+
+    assert f"Model: {model}\n" in capsys.readouterr().out
+    assert MLP.load(tmp_path / model).sizes == (784, 128, 10)
+    assert (tmp_path / model).with_suffix(".json").exists()
+
+
 def test_train_and_evaluate_agree(csv, trained, capsys):
     record = Record.load(trained.with_suffix(".json"))
 
@@ -279,6 +296,8 @@ def test_without_arguments_it_shows_its_commands(arguments, capsys):
         ("train --threads 0", "--threads"),
         ("train --learning-rate nan", "--learning-rate"),
         ("train --learning-rate -1", "--learning-rate"),
+        ("train --learning-rate 0", "--learning-rate"),
+        ("train --recipe=", "--recipe"),
         ("train --hidden 128,x", "--hidden"),
         ("train --hidden 0", "--hidden"),
         ("train --recipe notebok", "did you mean 'notebook'?"),
