@@ -6,11 +6,10 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from fastmnist.errors import DataError
-from fastmnist.files import atomic_write
+from fastmnist.files import atomic_write, open_regular
 from fastmnist.training import Epoch
 
 
@@ -62,11 +61,10 @@ class Record:
         Raises
         ------
         DataError
-            If the file is anything else.
-        OSError
-            If it cannot be read.
+            If the file cannot be read or is anything else.
         """
-        content = Path(path).read_bytes()
+        with open_regular(path) as file:
+            content = file.read()
         try:
             found = json.loads(content)
             epochs = [Epoch(**epoch) for epoch in found.pop("epochs")]

@@ -332,7 +332,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(arguments, message, capsys, tmp
         ("evaluate none.npz", "none.npz: No such file or directory"),
         ("evaluate bad.npz", "bad.npz: not a readable fastmnist model"),
         ("predict bad.npz one.png", "bad.npz: not a readable fastmnist model"),
-        ("plot history none.npz", "none.json: No such file or directory"),
+        ("plot history none.npz", "none.json cannot be read: No such file or directory"),
         ("plot history bad.npz", "bad.json: not the record of a training"),
         ("plot data --output file/data.png", "cannot be written"),
     ],
