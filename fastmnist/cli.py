@@ -294,32 +294,24 @@ def predict(
     """Read digits: photos or scans, of any size, dark on light or light on dark."""
     network = MLP.load(model)
     _compile()
-    names = _class_names(model, network.sizes[-1])
-    readings = []
-    failures = 0
+    names = _class_names(model)
+    found: list[dict[str, Any]] = []
+    failed = False
     for file in files:
         try:
             images = _images_in(file)
         except (DataError, OSError) as error:
             say(f"fastmnist: {reason(error)}")
-            failures += 1
+            failed = True
             continue
-        for number, P in enumerate(network.predict_proba(images), 1):
-            best = int(P.argmax())
-            readings.append(
-                {
-                    "file": str(file),
-                    "image": number,
-                    "prediction": names[best],
-                    "probability": float(P[best]),
-                }
-            )
-            if not as_json:
-                where = file if len(images) == 1 else f"{file}, image {number}"
-                print(f"{where}: {names[best]} ({_percent(float(P[best]), 1)})")
+        readings = _readings(network, file, images, names)
+        found += readings
+        for reading in [] if as_json else readings:
+            where = f"{file}, image {reading['image']}" if len(images) > 1 else file
+            print(f"{where}: {reading['prediction']} ({_percent(reading['probability'], 1)})")
     if as_json:
-        print(json.dumps({"model": str(model), "predictions": readings}))
-    if failures:
+        print(json.dumps({"model": str(model), "predictions": found}))
+    if failed:
         raise typer.Exit(FAILED)
 
 
@@ -469,11 +461,30 @@ def _trained_with(model: Path) -> str:
     return record.data if record else AUTO
 
 
-def _class_names(model: Path, classes: int) -> Sequence[str]:
+def _class_names(model: Path) -> Sequence[str]:
     record = _record(model)
-    if record and len(record.class_names) == classes:
-        return record.class_names
-    return [str(number) for number in range(classes)]
+    return record.class_names if record else ()
+
+
+def _name(names: Sequence[str], number: int) -> str:
+    """The name of a class; its number where it has none."""
+    return names[number] if number < len(names) else str(number)
+
+
+def _readings(
+    network: MLP, file: Path, images: NDArray[np.uint8], names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """What the network reads in the images of a file, and how sure it is."""
+    P = network.predict_proba(images)
+    return [
+        {
+            "file": str(file),
+            "image": number,
+            "prediction": _name(names, int(p.argmax())),
+            "probability": float(p.max()),
+        }
+        for number, p in enumerate(P, 1)
+    ]
 
 
 def _check_writable(path: Path) -> None:
@@ -524,8 +535,10 @@ def _print_report(report: Report, test: datasets.Dataset) -> None:
         f"Test accuracy: {_percent(report.accuracy)} on {test.name}, "
         f"{wrong:,} of {len(test):,} misread; loss {report.loss:.4f}"
     )
-    names = test.class_names
-    confused = [f"{names[y]} taken for {names[p]} ({count})" for y, p, count in report.mistakes()]
+    confused = [
+        f"{_name(test.class_names, y)} taken for {_name(test.class_names, p)} ({count})"
+        for y, p, count in report.mistakes()
+    ]
     if confused:
         print(f"Confused most: {', '.join(confused)}")
 

@@ -124,6 +124,14 @@ def test_evaluate_without_a_record_takes_the_data_named(csv, trained, tmp_path, 
     assert "on digits.csv (last 40 rows)" in capsys.readouterr().out
 
 
+def test_evaluate_on_data_of_fewer_classes(csv, tmp_path, capsys):
+    MLP([784, 47], seed=0).save(tmp_path / "letters.npz")
+
+    assert main(["evaluate", "letters.npz", "--data", csv]) == 0
+
+    assert "Confused most: " in capsys.readouterr().out
+
+
 def test_same_seed_same_file_whatever_the_threads(csv, tmp_path):
     for name, threads in (("one", "1"), ("two", "3")):
         assert main(["train", "--data", csv, "-o", name, "--threads", threads, "--seed", "5"]) == 0
