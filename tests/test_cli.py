@@ -295,7 +295,7 @@ def test_without_arguments_it_shows_its_commands(arguments, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("trian", "train"),
+        ("trainn", "train"),
         ("train --epoch 3", "--epochs"),
         ("train --epochs 0", "--epochs"),
         ("train --epochs many", "--epochs"),
@@ -308,7 +308,7 @@ def test_without_arguments_it_shows_its_commands(arguments, capsys):
         ("train --recipe=", "--recipe"),
         ("train --hidden 128,x", "--hidden"),
         ("train --hidden 0", "--hidden"),
-        ("train --recipe notebok", "did you mean 'notebook'?"),
+        ("train --recipe notebooks", "did you mean 'notebook'?"),
         ("train --optimizer adamw", "known: sgd, momentum, nesterov"),
         ("train --schedule cosine", "known: constant, one-cycle"),
         ("train --backend numpy", "known: numba, reference"),
