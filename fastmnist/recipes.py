@@ -70,9 +70,9 @@ class Recipe:
 
 
 RECIPES = {
-    # Batch, rate and epochs by the accuracy on MNIST's last 10,000 training images after training
-    # on the other 50,000, mean of 3 seeds: 98.11 %. One change at a time: batch 64 with rate 0.1:
-    # 98.02 %, rate 0.2: 98.06 %, 10 epochs: 98.04 %.
+    # The best of 13 tried on MNIST's last 10,000 training images, after training on the other
+    # 50,000: 98.11 %, mean of 3 seeds. Batch 64 with rate 0.1: 98.02 %; rate 0.2: 98.06 %; 10
+    # epochs: 98.04 %. Seeds differ by 0.3 %, so these are much alike, and batch 128 is the fastest.
     "default": Recipe(
         hidden=(128,),
         epochs=8,
