@@ -51,9 +51,11 @@ def test_an_image_like_mnists_keeps_every_bit(tmp_path, digits, inverted):
         np.testing.assert_array_equal(read_digit(tmp_path / "digit.png"), digit)
 
 
-def test_mnists_own_images_keep_every_bit(tmp_path, mnist):
+@pytest.mark.parametrize("inverted", [False, True])
+def test_mnists_own_images_keep_every_bit(tmp_path, mnist, inverted):
     for digit in mnist.test.images[:100]:
-        Image.fromarray(255 - digit).save(tmp_path / "digit.png")
+        picture = 255 - digit if inverted else digit
+        Image.fromarray(picture).save(tmp_path / "digit.png")
         np.testing.assert_array_equal(read_digit(tmp_path / "digit.png"), digit)
 
 
