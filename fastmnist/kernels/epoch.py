@@ -24,7 +24,7 @@ def train(
     number of threads. losses[i] becomes the loss of the i-th sample of `order`.
     """
     layers = len(network.shapes)
-    group = max(1, CHUNK // (4 * members))  # samples claimed at a time
+    group = max(1, CHUNK // (2 * members))  # samples claimed at a time
     for batch in range((len(order) + batch_size - 1) // batch_size):
         batch_start = batch * batch_size
         batch_stop = min(batch_start + batch_size, len(order))
