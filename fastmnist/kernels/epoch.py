@@ -6,24 +6,36 @@ import numpy as np
 
 from fastmnist.kernels.barrier import claim, wait_for_all
 from fastmnist.kernels.jit import entry, jit
-from fastmnist.kernels.layer import backward, forward, task, update
-from fastmnist.kernels.network import CHUNK, DENSE, INPUTS, OUTPUTS, STRIDE
-from fastmnist.kernels.packed import bands_room, room
+from fastmnist.kernels.layer import (
+    add_pieces,
+    backward,
+    bands_of,
+    forward,
+    forward_piece,
+    task,
+    update,
+)
+from fastmnist.kernels.network import CHUNK, DENSE, INPUTS, OUTPUTS, STRIDE, piece_count
+from fastmnist.kernels.packed import band_count, bands_room, room
 from fastmnist.kernels.vectors import COPIED, NARROW, copy, exponential, load, store, zeros
 
 
 @entry
 def train(
-    words, members, network, chunk, scratch, rows, labels, order, batch_size, rates, rule, losses
-):
+    words, member, members, network, chunk, scratch, rows, labels, order, batch_size, rates, rule,
+    losses,
+):  # fmt: skip
     """One thread's part of an epoch over the packed `rows`, taken in `order`.
 
-    For each chunk of samples two phases, each ended by a meeting of the threads: in the first
-    they divide the samples (forward, loss, backward), in the second the rows of all weight
-    matrices (gradient and step). No sum is ever divided, so the result has the same bits for any
-    number of threads. losses[i] becomes the loss of the i-th sample of `order`.
+    For each chunk of samples three phases. In the first and the last, the first layer's parts of Z
+    and its update, a thread keeps to its own pieces of that layer. In the second the threads divide
+    the samples (all later layers, loss, backward), and after the last also the rows of the later
+    layers' weights. They meet after the first and the second phase. No sum is ever divided, so
+    the result has the same bits for any number of threads. losses[i] becomes the loss of the i-th
+    sample of `order`.
     """
     layers = len(network.shapes)
+    pieces = piece_count(network.shapes[0, OUTPUTS])
     group = max(1, CHUNK // (2 * members))  # samples claimed at a time
     for batch in range((len(order) + batch_size - 1) // batch_size):
         batch_start = batch * batch_size
@@ -31,11 +43,18 @@ def train(
         for start in range(batch_start, batch_stop, CHUNK):
             samples = min(CHUNK, batch_stop - start)
             scale = np.float32(1) / np.float32(batch_stop - batch_start)
+            for piece in range(member % pieces, pieces, members):
+                share, shares = share_of(member, members, piece, pieces)
+                band, band_stop = bands_of(network, piece)
+                gather(rows, order, start, samples, network, scratch.first, band, band_stop)
+                forward_piece(network, chunk, scratch, piece, share, shares, samples)
+            if wait_for_all(words, members):
+                return
             first = claim(words, group)
             while first < samples:
                 stop = min(first + group, samples)
-                gather(rows, order, start, network, chunk, first, stop)
-                for layer in range(layers):
+                add_pieces(network, chunk, first, stop)
+                for layer in range(1, layers):
                     forward(network, chunk, layer, first, stop)
                 loss_and_dZ(network, chunk, labels, order, start, first, stop, scale, losses)
                 for layer in range(layers - 1, 0, -1):
@@ -44,57 +63,72 @@ def train(
             if wait_for_all(words, members):
                 return
             begins, ends = start == batch_start, start + samples == batch_stop
-            layer, band, band_stop = task(network, members, claim(words, 1))
+            for piece in range(member % pieces, pieces, members):
+                share, shares = share_of(member, members, piece, pieces)
+                band, band_stop = bands_of(network, piece)
+                update(
+                    network, chunk, scratch, scratch.first, 0, band, band_stop, share, shares,
+                    samples, rule, rates[batch], begins, ends,
+                )  # fmt: skip
+            layer, band = task(network, claim(words, 1))
             while layer < layers:
                 update(
-                    network, chunk, scratch, layer, band, band_stop, samples,
-                    rule, rates[batch], begins, ends,
+                    network, chunk, scratch, chunk.inputs, layer, band, band + 1, 0, 1,
+                    samples, rule, rates[batch], begins, ends,
                 )  # fmt: skip
-                layer, band, band_stop = task(network, members, claim(words, 1))
-            if wait_for_all(words, members):
-                return
-
-
-@entry
-def outputs(words, network, chunk, slot, group, rows, order, Z):
-    """One thread's part of Z[i] = output of the last layer for the i-th packed row of `order`.
-
-    The thread has the samples `slot` to `slot + group` of `chunk` to itself.
-    """
-    last = network.shapes[len(network.shapes) - 1]
-    first = claim(words, group)
-    while first < len(order):
-        stop = slot + min(group, len(order) - first)
-        gather(rows, order, first - slot, network, chunk, slot, stop)
-        for layer in range(len(network.shapes)):
-            forward(network, chunk, layer, slot, stop)
-        for s in range(slot, stop):
-            at = last[DENSE] + s * last[STRIDE]
-            for c in range(last[OUTPUTS]):
-                Z[first + s - slot, c] = chunk.dense[at + c]
-        first = claim(words, group)
+                layer, band = task(network, claim(words, 1))
 
 
 @jit
-def gather(rows, order, start, network, chunk, first, stop):
-    """Copy the packed rows of samples first to stop into the chunk, as float32 in [0, 1].
+def share_of(member, members, piece, pieces):
+    """Which share of a piece's columns is a member's, and how many members have a share."""
+    if members <= pieces:
+        return 0, 1
+    return member // pieces, (members - piece + pieces - 1) // pieces
+
+
+@entry
+def outputs(words, group, network, chunk, scratch, rows, order, Z):
+    """One thread's part of Z[i] = output of the last layer for the i-th packed row of `order`."""
+    last = network.shapes[len(network.shapes) - 1]
+    start = claim(words, group)
+    while start < len(order):
+        samples = min(group, len(order) - start)
+        bands = band_count(network.shapes[0, INPUTS])
+        gather(rows, order, start, samples, network, scratch.first, 0, bands)
+        for piece in range(piece_count(network.shapes[0, OUTPUTS])):
+            forward_piece(network, chunk, scratch, piece, 0, 1, samples)
+        add_pieces(network, chunk, 0, samples)
+        for layer in range(1, len(network.shapes)):
+            forward(network, chunk, layer, 0, samples)
+        for s in range(samples):
+            at = last[DENSE] + s * last[STRIDE]
+            for c in range(last[OUTPUTS]):
+                Z[start + s, c] = chunk.dense[at + c]
+        start = claim(words, group)
+
+
+@jit
+def gather(rows, order, start, samples, network, inputs, band, band_stop):
+    """Copy some bands of the packed rows of so many samples from `start` on, as float32 in [0, 1].
 
     The copy puts side by side what shuffling tore apart; all later reads come from the L2 cache.
     So short a loop keeps many reads of memory under way: prefetching gains nothing more.
     """
-    inputs = network.shapes[0, INPUTS]
-    bands = bands_room(inputs)
-    for s in range(first, stop):
+    columns = network.shapes[0, INPUTS]
+    bands = bands_room(columns)
+    for s in range(samples):
         r = order[start + s]
-        source, target = rows.start[r], s * room(inputs)
-        for p in range(0, rows.start[r + 1] - source, COPIED):
-            copy(chunk.indices, target + p, rows.indices, source + p)
+        begin, end = np.intp(rows.bands[r, band]), np.intp(rows.bands[r, band_stop])
+        source, target = rows.start[r], s * room(columns)
+        for p in range(begin, end, COPIED):
+            copy(inputs.indices, target + p, rows.indices, source + p)
             if len(rows.pixels) > 0:
-                copy(chunk.values, target + p, rows.pixels, source + p)
+                copy(inputs.values, target + p, rows.pixels, source + p)
             else:
-                copy(chunk.values, target + p, rows.floats, source + p)
+                copy(inputs.values, target + p, rows.floats, source + p)
         for b in range(0, bands, COPIED):
-            copy(chunk.bands, s * bands + b, rows.bands, r * bands + b)
+            copy(inputs.bands, s * bands + b, rows.bands, r * bands + b)
 
 
 @jit

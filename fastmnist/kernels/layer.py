@@ -26,6 +26,7 @@ from fastmnist.kernels.network import (
     STRIDE,
     TURNED,
     WEIGHTS,
+    piece_count,
 )
 from fastmnist.kernels.packed import BAND, band_count, bands_room, pack_row, room
 from fastmnist.kernels.vectors import (
@@ -41,11 +42,7 @@ from fastmnist.kernels.vectors import (
 )
 
 _ONE = np.float32(1)
-
-# Bands in a block of W that all samples walk over before the next one, so that its `WIDE` columns
-# stay in the L1 cache: 48 KiB, less the rows that no sample needs. (784-128, forward: all bands
-# at once 1.2 times as slow; 1 band too, for the mispredicted ends of so many short loops.)
-_BLOCK = 3
+_ZERO = np.float32(0)
 
 
 def sum_of_rows(total, index, value, first, stop, matrix, origin, stride):
@@ -78,9 +75,15 @@ def _sum_of_narrow_rows(total, index, value, first, stop, matrix, origin, stride
         third = add_scaled_row(third, value[r], matrix, origin + np.intp(index[r]) * stride)
         fourth = add_scaled_row(fourth, value[s], matrix, origin + np.intp(index[s]) * stride)
         p += np.uintp(4)
-    while p < end:
-        total = add_scaled_row(total, value[p], matrix, origin + np.intp(index[p]) * stride)
-        p += np.uintp(1)
+    # The last three or fewer without a branch, which would be mispredicted: 0 * row 0 for those
+    # that are missing (behind every list there is room).
+    q, r = p + np.uintp(1), p + np.uintp(2)
+    x, k = value[p], np.intp(index[p]) * stride
+    total = add_scaled_row(total, x if p < end else _ZERO, matrix, origin + (k if p < end else 0))
+    x, k = value[q], np.intp(index[q]) * stride
+    second = add_scaled_row(second, x if q < end else _ZERO, matrix, origin + (k if q < end else 0))
+    x, k = value[r], np.intp(index[r]) * stride
+    third = add_scaled_row(third, x if r < end else _ZERO, matrix, origin + (k if r < end else 0))
     return add(add(total, second), add(third, fourth))
 
 
@@ -96,39 +99,97 @@ def wide_columns(columns):
 
 
 @jit
+def column_steps(columns):
+    """How many steps `columns` are worked off in, and how many of them, the first, are wide."""
+    wide = wide_columns(columns) // WIDE
+    return wide + (max(0, columns - wide * WIDE) + NARROW - 1) // NARROW, wide
+
+
+@jit
+def bands_of(network, piece):
+    """The bands, first to stop, of one piece of the first layer."""
+    bands, pieces = band_count(network.shapes[0, INPUTS]), piece_count(network.shapes[0, OUTPUTS])
+    return piece * bands // pieces, (piece + 1) * bands // pieces
+
+
+@jit
+def forward_piece(network, chunk, scratch, piece, share, shares, samples):
+    """One piece's part of the first layer's Z, for so many samples.
+
+    Of the columns only a share, where several threads have the same piece.
+    """
+    band, band_stop = bands_of(network, piece)
+    origin = piece * (len(chunk.parts) // piece_count(network.shapes[0, OUTPUTS]))
+    _sums(
+        network, scratch.first, 0, band, band_stop, share, shares, 0, samples,
+        chunk.parts, origin, False,
+    )  # fmt: skip
+
+
+@jit
+def add_pieces(network, chunk, first, stop):
+    """Z of the first layer, the sum of its parts, for samples first to stop; if hidden, ReLU(Z)."""
+    shape = network.shapes[0]
+    hidden = len(network.shapes) > 1
+    pieces = piece_count(shape[OUTPUTS])
+    size = len(chunk.parts) // pieces
+    for s in range(first, stop):
+        for column in range(s * shape[STRIDE], s * shape[STRIDE] + shape[OUTPUTS], NARROW):
+            Z = load(zeros(NARROW), chunk.parts, column)
+            for piece in range(1, pieces):
+                Z = add(Z, load(Z, chunk.parts, piece * size + column))
+            store(chunk.dense, shape[DENSE] + column, where_positive(Z, Z) if hidden else Z)
+    if hidden:
+        _pack_activations(network, chunk, 0, first, stop)
+
+
+@jit
 def forward(network, chunk, layer, first, stop):
-    """Z of one layer for samples first to stop; of a hidden layer ReLU(Z), packed for the next."""
+    """Z of a later layer for samples first to stop; if hidden, ReLU(Z), packed for the next."""
     shape = network.shapes[layer]
-    bands = band_count(shape[INPUTS])
-    wide = wide_columns(shape[OUTPUTS])
-    for column in range(0, wide, WIDE):
-        for band in range(0, bands, _BLOCK):
-            band_stop = min(band + _BLOCK, bands)
-            _forward_block(zeros(WIDE), network, chunk, layer, column, band, band_stop, first, stop)
-    for column in range(wide, shape[OUTPUTS], NARROW):
-        _forward_block(zeros(NARROW), network, chunk, layer, column, 0, bands, first, stop)
-    if layer + 1 < len(network.shapes):
+    hidden = layer + 1 < len(network.shapes)
+    _sums(
+        network, chunk.inputs, layer, 0, band_count(shape[INPUTS]), 0, 1, first, stop,
+        chunk.dense, shape[DENSE], hidden,
+    )  # fmt: skip
+    if hidden:
         _pack_activations(network, chunk, layer, first, stop)
 
 
 @jit
-def _forward_block(zero, network, chunk, layer, column, band, band_stop, first, stop):
+def _sums(network, inputs, layer, band, band_stop, share, shares, first, stop, out, origin, relu):
+    columns = network.shapes[layer, OUTPUTS]
+    steps, wide = column_steps(columns)
+    first_step, last_step = share * steps // shares, (share + 1) * steps // shares
+    # Columns outside, samples inside: a block of W that fits the L1 cache meets all samples.
+    for step in range(first_step, min(wide, last_step)):
+        _sums_of_columns(
+            zeros(WIDE), network, inputs, layer, step * WIDE, band, band_stop, first, stop,
+            out, origin, relu,
+        )  # fmt: skip
+    for step in range(max(wide, first_step), last_step):
+        _sums_of_columns(
+            zeros(NARROW), network, inputs, layer, wide * WIDE + (step - wide) * NARROW,
+            band, band_stop, first, stop, out, origin, relu,
+        )  # fmt: skip
+
+
+@jit
+def _sums_of_columns(
+    zero, network, inputs, layer, column, band, band_stop, first, stop, out, origin, relu
+):
     shape = network.shapes[layer]
     stride = shape[STRIDE]
     bands = bands_room(shape[INPUTS])
-    active = layer + 1 < len(network.shapes) and band_stop == band_count(shape[INPUTS])
     for s in range(first, stop):
         start = shape[PACKED] + s * room(shape[INPUTS])
         at = shape[BANDS] + s * bands
-        out = shape[DENSE] + s * stride + column
         Z = sum_of_rows(
-            load(zero, chunk.dense, out) if band else zero, chunk.indices, chunk.values,
-            start + chunk.bands[at + band], start + chunk.bands[at + band_stop],
+            zero, inputs.indices, inputs.values,
+            start + inputs.bands[at + band], start + inputs.bands[at + band_stop],
             network.weights, shape[WEIGHTS] + column, stride,
         )  # fmt: skip
-        if active:
-            Z = where_positive(Z, Z)
-        store(chunk.dense, out, Z)
+        store(out, origin + s * stride + column, where_positive(Z, Z) if relu else Z)
 
 
 @jit
@@ -138,8 +199,8 @@ def _pack_activations(network, chunk, layer, first, stop):
     for s in range(first, stop):
         pack_row(
             chunk.dense, shape[DENSE] + s * shape[STRIDE], columns,
-            chunk.indices, chunk.values, following[PACKED] + s * room(columns),
-            chunk.bands, following[BANDS] + s * bands, _ONE,
+            chunk.inputs.indices, chunk.inputs.values, following[PACKED] + s * room(columns),
+            chunk.inputs.bands, following[BANDS] + s * bands, _ONE,
         )  # fmt: skip
 
 
@@ -152,9 +213,9 @@ def backward(network, chunk, scratch, layer, first, stop):
     for s in range(first, stop):
         pack_row(
             chunk.dense, shape[DENSE] + s * shape[STRIDE], shape[OUTPUTS],
-            scratch.indices, scratch.values, 0, scratch.bands, 0, _ONE,
+            scratch.row.indices, scratch.row.values, 0, scratch.row.bands, 0, _ONE,
         )  # fmt: skip
-        entries = scratch.bands[last] - 1  # without the constant
+        entries = scratch.row.bands[last] - 1  # without the constant
         row = before[DENSE] + s * before[STRIDE]
         for column in range(0, wide, WIDE):
             _backward_columns(zeros(WIDE), network, chunk, scratch, shape, entries, row, column)
@@ -165,7 +226,7 @@ def backward(network, chunk, scratch, layer, first, stop):
 @jit
 def _backward_columns(zero, network, chunk, scratch, shape, entries, row, column):
     dA = sum_of_rows(
-        zero, scratch.indices, scratch.values, 0, entries,
+        zero, scratch.row.indices, scratch.row.values, 0, entries,
         network.transposed, shape[BACK] + column, shape[BACK_STRIDE],
     )  # fmt: skip
     A = load(zero, chunk.dense, row + column)
@@ -173,59 +234,60 @@ def _backward_columns(zero, network, chunk, scratch, shape, entries, row, column
 
 
 @jit
-def task(network, members, number):
-    """The layer and its bands, first to stop, that are the update's piece of work `number`.
-
-    A wide layer's piece is one band. A narrow one's are larger and few: a third of a thread's
-    share, to even out that the pictures' corners are empty.
-    """
-    for layer in range(len(network.shapes)):
-        bands = band_count(network.shapes[layer, INPUTS])
-        size = 1
-        if network.shapes[layer, OUTPUTS] <= NARROW:
-            size = (bands + 3 * members - 1) // (3 * members)
-        pieces = (bands + size - 1) // size
-        if number < pieces:
-            return layer, number * size, min(bands, (number + 1) * size)
-        number -= pieces
-    return len(network.shapes), 0, 0
+def task(network, number):
+    """The layer, of those after the first, and its band that are piece of work `number`."""
+    layer = 1
+    while layer < len(network.shapes) and number >= band_count(network.shapes[layer, INPUTS]):
+        number -= band_count(network.shapes[layer, INPUTS])
+        layer += 1
+    return layer, number
 
 
 @jit
-def update(network, chunk, scratch, layer, band, band_stop, samples, rule, rate, begins, ends):
+def update(
+    network, chunk, scratch, inputs, layer, band, band_stop, share, shares, samples,
+    rule, rate, begins, ends,
+):  # fmt: skip
     """The gradient of some bands of a layer's weights, and the optimiser's step.
 
-    A batch of several chunks adds up its gradient in `network.gradient`: `begins` and `ends` tell
-    whether this chunk is the batch's first and last.
+    Of the columns only a share, where several threads have the same bands. A batch of several
+    chunks adds up its gradient in `network.gradient`: `begins` and `ends` tell whether this chunk
+    is the batch's first and last.
     """
     shape = network.shapes[layer]
+    steps, wide = column_steps(shape[OUTPUTS])
+    first_step, last_step = share * steps // shares, (share + 1) * steps // shares
     first_row = band * BAND
-    rows = min(band_stop * BAND, shape[INPUTS] + 1) - first_row
     if shape[OUTPUTS] <= NARROW:
-        _update_narrow(
-            zeros(NARROW), network, chunk, layer, band, band_stop, rows, samples,
-            rule, rate, begins, ends,
-        )  # fmt: skip
+        if first_step < last_step:
+            rows = min(band_stop * BAND, shape[INPUTS] + 1) - first_row
+            _update_narrow(
+                zeros(NARROW), network, chunk, inputs, layer, band, band_stop, rows, samples,
+                rule, rate, begins, ends,
+            )  # fmt: skip
     else:
-        _turn(shape, chunk, scratch, band, samples)
-        wide = wide_columns(shape[OUTPUTS])
-        for column in range(0, wide, WIDE):
-            _update_columns(
-                zeros(WIDE), network, chunk, scratch, shape, first_row, rows, column,
-                rule, rate, begins, ends,
-            )  # fmt: skip
-        for column in range(wide, shape[OUTPUTS], NARROW):
-            _update_columns(
-                zeros(NARROW), network, chunk, scratch, shape, first_row, rows, column,
-                rule, rate, begins, ends,
-            )  # fmt: skip
+        for b in range(band, band_stop):
+            row = b * BAND
+            rows = min(BAND, shape[INPUTS] + 1 - row)
+            _turn(shape, inputs, scratch, b, samples)
+            for step in range(first_step, min(wide, last_step)):
+                _update_columns(
+                    zeros(WIDE), network, chunk, scratch, shape, row, rows, step * WIDE,
+                    rule, rate, begins, ends,
+                )  # fmt: skip
+            for step in range(max(wide, first_step), last_step):
+                _update_columns(
+                    zeros(NARROW), network, chunk, scratch, shape, row, rows,
+                    wide * WIDE + (step - wide) * NARROW, rule, rate, begins, ends,
+                )  # fmt: skip
     if layer > 0 and ends and rule.steps:
-        _transpose_band(network, shape, first_row, min(rows, shape[INPUTS] - first_row))
+        last_row = min(band_stop * BAND, shape[INPUTS])
+        _transpose_band(network, shape, first_row, last_row - first_row)
 
 
 @jit
 def _update_narrow(
-    zero, network, chunk, layer, band, band_stop, rows, samples, rule, rate, begins, ends
+    zero, network, chunk, inputs, layer, band, band_stop, rows, samples, rule, rate, begins, ends
 ):
     """`update` of a layer whose dZ fits one register: straight from the packed rows.
 
@@ -243,10 +305,10 @@ def _update_narrow(
         dZ = load(zero, chunk.dense, shape[DENSE] + s * stride)
         start = shape[PACKED] + s * room(shape[INPUTS])
         at = shape[BANDS] + s * bands
-        entry, stop = start + chunk.bands[at + band], start + chunk.bands[at + band_stop]
+        entry, stop = start + inputs.bands[at + band], start + inputs.bands[at + band_stop]
         for p in range(np.uintp(entry), np.uintp(stop)):
-            row = origin + np.intp(chunk.indices[p]) * stride
-            dW = add_scaled(load(zero, network.gradient, row), chunk.values[p], dZ)
+            row = origin + np.intp(inputs.indices[p]) * stride
+            dW = add_scaled(load(zero, network.gradient, row), inputs.values[p], dZ)
             store(network.gradient, row, dW)
     if ends and rule.steps:
         for k in range(rows):
@@ -255,7 +317,7 @@ def _update_narrow(
 
 
 @jit
-def _turn(shape, chunk, scratch, band, samples):
+def _turn(shape, inputs, scratch, band, samples):
     """For each input of the band, the list of samples in which it is not zero, and the values."""
     index, value = scratch.turned_index, scratch.turned_value
     scratch.filled[:] = 0
@@ -264,11 +326,11 @@ def _turn(shape, chunk, scratch, band, samples):
     for s in range(samples):
         at = shape[BANDS] + s * bands + band
         start = shape[PACKED] + s * room(shape[INPUTS])
-        for p in range(np.uintp(start + chunk.bands[at]), np.uintp(start + chunk.bands[at + 1])):
-            k = np.uintp(chunk.indices[p]) - first_row
+        for p in range(np.uintp(start + inputs.bands[at]), np.uintp(start + inputs.bands[at + 1])):
+            k = np.uintp(inputs.indices[p]) - first_row
             q = k * np.uintp(TURNED) + np.uintp(scratch.filled[k])
             index[q] = s
-            value[q] = chunk.values[p]
+            value[q] = inputs.values[p]
             scratch.filled[k] += 1
 
 

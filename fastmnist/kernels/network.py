@@ -6,12 +6,14 @@ stands; so one compiled kernel serves networks of any depth.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmnist.kernels.packed import BAND, band_count, bands_room, index_dtype, room
+from fastmnist.kernels.jit import entry
+from fastmnist.kernels.packed import BAND, Inputs, bands_room, index_dtype, new_inputs, room
+from fastmnist.kernels.vectors import NARROW
 from fastmnist.parameters import Parameters, aligned_zeros, row_stride
 
 # Samples that pass through the network together, between two meetings of the threads. Larger
@@ -29,8 +31,8 @@ TURNED = CHUNK + 32
     STRIDE,  # from row to row of W, of its gradient, and of Z
     WEIGHTS,  # where W begins in the parameters
     DENSE,  # where Z begins in `Chunk.dense`, one row a sample; it becomes A and then dZ in place
-    PACKED,  # where the layer's input begins in `Chunk.indices` and `Chunk.values`
-    BANDS,  # and in `Chunk.bands`
+    PACKED,  # where the entries of its inputs begin (the first layer's: in `Scratch.first`)
+    BANDS,  # and their bands
     BACK,  # where the transposed W begins in `Network.transposed`
     BACK_STRIDE,
 ) = range(9)
@@ -47,20 +49,18 @@ class Network(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """Inputs of all layers, packed, and outputs of all layers, dense."""
+    """What the threads share of a chunk of samples."""
 
-    indices: NDArray[Any]  # uint16 or uint32
-    values: NDArray[np.float32]
-    bands: NDArray[Any]  # as indices
-    dense: NDArray[np.float32]
+    inputs: Inputs  # of all layers but the first
+    dense: NDArray[np.float32]  # outputs of all layers
+    parts: NDArray[np.float32]  # (pieces, samples, STRIDE): the parts of the first layer's Z
 
 
 class Scratch(NamedTuple):
     """What one thread needs for itself."""
 
-    indices: NDArray[Any]  # one packed row of dZ
-    values: NDArray[np.float32]
-    bands: NDArray[Any]
+    first: Inputs  # of the first layer: of all samples, but only of the thread's own pieces
+    row: Inputs  # one packed row of dZ
     turned_index: NDArray[np.uint16]  # (BAND * TURNED,): the samples of each input of a band
     turned_value: NDArray[np.float32]
     filled: NDArray[np.int64]  # (BAND,): how many they are
@@ -84,8 +84,9 @@ def shapes_of(params: Parameters, samples: int) -> NDArray[np.int64]:
         stride, back_stride = row_stride(outputs), row_stride(inputs)
         row[:] = inputs, outputs, stride, weights, dense, packed, bands, back, back_stride
         dense += samples * stride
-        packed += samples * room(inputs)
-        bands += samples * bands_room(inputs)
+        if weights:  # the first layer's inputs stand elsewhere, by themselves
+            packed += samples * room(inputs)
+            bands += samples * bands_room(inputs)
         back += outputs * back_stride if weights else 0  # nothing flows back into the images
     return table
 
@@ -111,26 +112,34 @@ def new_network(
     )
 
 
+@entry
+def piece_count(outputs):
+    """Into how many pieces a first layer of so many outputs is divided.
+
+    The first layer, by far the largest, is divided by its inputs into pieces of consecutive bands.
+    A thread keeps to its own pieces, forward and in the update, so that neither their rows of W
+    nor their entries of the samples ever move from one core to another; only the parts of Z do
+    (784-128-10, two threads: 0.9 of the time). The number depends on the network alone, and with
+    it the order of every sum. A narrow layer has less work to divide, and short loops cost more.
+    """
+    return 2 if outputs <= NARROW else 4
+
+
 def new_chunk(sizes: tuple[int, ...], samples: int) -> Chunk:
     """Room for `samples` samples in all layers."""
-    entries = samples * sum(room(inputs) for inputs in sizes[:-1])
-    small = index_dtype(max(sizes))
     return Chunk(
-        np.empty(entries, small),
-        np.empty(entries, np.float32),
-        np.empty(samples * sum(bands_room(inputs) for inputs in sizes[:-1]), small),
+        new_inputs(samples, sizes[1:-1], index_dtype(max(sizes))),
         aligned_zeros(samples * sum(map(row_stride, sizes[1:]))),
+        aligned_zeros(piece_count(sizes[1]) * samples * row_stride(sizes[1])),
     )
 
 
-def new_scratch(sizes: tuple[int, ...]) -> Scratch:
-    """Room for one thread's own work."""
-    widest = max(sizes)
-    small = index_dtype(widest)
+def new_scratch(sizes: tuple[int, ...], samples: int) -> Scratch:
+    """Room for one thread's own work on chunks of `samples`."""
+    small = index_dtype(max(sizes))
     return Scratch(
-        np.empty(widest + 1, small),
-        np.empty(widest + 1, np.float32),
-        np.empty(band_count(widest) + 1, small),
+        new_inputs(samples, sizes[:1], small),
+        new_inputs(1, [max(sizes)], small),
         np.empty(BAND * TURNED, np.uint16),
         np.empty(BAND * TURNED, np.float32),
         np.empty(BAND, np.int64),

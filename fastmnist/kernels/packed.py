@@ -10,6 +10,7 @@ as easily as by rows.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,8 +50,8 @@ def band_count(columns):
 
 @entry
 def room(columns):
-    """Entries to set aside for a row: as many as there can be, in whole copies."""
-    return (columns + COPIED) // COPIED * COPIED
+    """Entries to set aside for a row: as many as there can be, and a copy may run over its end."""
+    return (columns + 2 * COPIED) // COPIED * COPIED
 
 
 @entry
@@ -62,6 +63,25 @@ def bands_room(columns):
 def index_dtype(columns: int) -> type[np.unsignedinteger[Any]]:
     """The smallest type that can number `columns` columns and the constant 1."""
     return np.uint16 if columns < 2**16 else np.uint32
+
+
+class Inputs(NamedTuple):
+    """Packed rows of which each has the same room, whatever it holds."""
+
+    indices: NDArray[Any]  # uint16 or uint32
+    values: NDArray[np.float32]
+    bands: NDArray[Any]  # as indices
+
+
+def new_inputs(rows: int, columns: Iterable[int], small: Any) -> Inputs:
+    """Room for `rows` rows of each of these numbers of columns, one behind the other."""
+    columns = list(columns)
+    entries = rows * sum(map(room, columns))
+    return Inputs(
+        np.empty(entries, small),
+        np.empty(entries, np.float32),
+        np.empty(rows * sum(map(bands_room, columns)), small),
+    )
 
 
 def pack(X: NDArray[Any]) -> Packed:
