@@ -15,7 +15,16 @@ from fastmnist.kernels.layer import (
     task,
     update,
 )
-from fastmnist.kernels.network import CHUNK, DENSE, INPUTS, OUTPUTS, STRIDE, piece_count
+from fastmnist.kernels.network import (
+    ALL_COLUMNS,
+    CHUNK,
+    DENSE,
+    FIRST_LAYER,
+    INPUTS,
+    OUTPUTS,
+    STRIDE,
+    piece_count,
+)
 from fastmnist.kernels.packed import band_count, bands_room, room
 from fastmnist.kernels.vectors import COPIED, NARROW, copy, exponential, load, store, zeros
 
@@ -67,13 +76,14 @@ def train(
                 share, shares = share_of(member, members, piece, pieces)
                 band, band_stop = bands_of(network, piece)
                 update(
-                    network, chunk, scratch, scratch.first, 0, band, band_stop, share, shares,
-                    samples, rule, rates[batch], begins, ends,
+                    network, chunk, scratch, scratch.first, FIRST_LAYER, band, band_stop,
+                    share, shares, samples, rule, rates[batch], begins, ends,
                 )  # fmt: skip
+            share, shares = ALL_COLUMNS
             layer, band = task(network, claim(words, 1))
             while layer < layers:
                 update(
-                    network, chunk, scratch, chunk.inputs, layer, band, band + 1, 0, 1,
+                    network, chunk, scratch, chunk.inputs, layer, band, band + 1, share, shares,
                     samples, rule, rates[batch], begins, ends,
                 )  # fmt: skip
                 layer, band = task(network, claim(words, 1))
@@ -95,12 +105,12 @@ def outputs(words, group, network, chunk, scratch, rows, order, Z):
     while start < len(order):
         samples = min(group, len(order) - start)
         bands = band_count(network.shapes[0, INPUTS])
-        gather(rows, order, start, samples, network, scratch.first, 0, bands)
+        gather(rows, order, start, samples, network, scratch.first, np.int64(0), bands)
         for piece in range(piece_count(network.shapes[0, OUTPUTS])):
-            forward_piece(network, chunk, scratch, piece, 0, 1, samples)
-        add_pieces(network, chunk, 0, samples)
+            forward_piece(network, chunk, scratch, piece, *ALL_COLUMNS, samples)
+        add_pieces(network, chunk, np.int64(0), samples)
         for layer in range(1, len(network.shapes)):
-            forward(network, chunk, layer, 0, samples)
+            forward(network, chunk, layer, np.int64(0), samples)
         for s in range(samples):
             at = last[DENSE] + s * last[STRIDE]
             for c in range(last[OUTPUTS]):

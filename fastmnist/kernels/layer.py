@@ -16,10 +16,12 @@ from numba.extending import overload
 
 from fastmnist.kernels.jit import jit
 from fastmnist.kernels.network import (
+    ALL_COLUMNS,
     BACK,
     BACK_STRIDE,
     BANDS,
     DENSE,
+    FIRST_LAYER,
     INPUTS,
     OUTPUTS,
     PACKED,
@@ -121,8 +123,8 @@ def forward_piece(network, chunk, scratch, piece, share, shares, samples):
     band, band_stop = bands_of(network, piece)
     origin = piece * (len(chunk.parts) // piece_count(network.shapes[0, OUTPUTS]))
     _sums(
-        network, scratch.first, 0, band, band_stop, share, shares, 0, samples,
-        chunk.parts, origin, False,
+        network, scratch.first, FIRST_LAYER, band, band_stop, share, shares, np.int64(0), samples,
+        chunk.parts, origin, np.bool_(False),
     )  # fmt: skip
 
 
@@ -140,7 +142,7 @@ def add_pieces(network, chunk, first, stop):
                 Z = add(Z, load(Z, chunk.parts, piece * size + column))
             store(chunk.dense, shape[DENSE] + column, where_positive(Z, Z) if hidden else Z)
     if hidden:
-        _pack_activations(network, chunk, 0, first, stop)
+        _pack_activations(network, chunk, FIRST_LAYER, first, stop)
 
 
 @jit
@@ -148,9 +150,10 @@ def forward(network, chunk, layer, first, stop):
     """Z of a later layer for samples first to stop; if hidden, ReLU(Z), packed for the next."""
     shape = network.shapes[layer]
     hidden = layer + 1 < len(network.shapes)
+    share, shares = ALL_COLUMNS
     _sums(
-        network, chunk.inputs, layer, 0, band_count(shape[INPUTS]), 0, 1, first, stop,
-        chunk.dense, shape[DENSE], hidden,
+        network, chunk.inputs, layer, np.int64(0), band_count(shape[INPUTS]), share, shares,
+        first, stop, chunk.dense, shape[DENSE], hidden,
     )  # fmt: skip
     if hidden:
         _pack_activations(network, chunk, layer, first, stop)

@@ -38,6 +38,11 @@ TURNED = CHUNK + 32
 ) = range(9)
 
 
+# As numbers of NumPy: for a literal 0 of Python's, Numba compiles every function once more.
+FIRST_LAYER = np.int64(0)
+ALL_COLUMNS = (np.int64(0), np.int64(1))  # share 0 of 1
+
+
 class Network(NamedTuple):
     """A network's parameters and everything shaped like them."""
 
