@@ -426,7 +426,7 @@ def _compile() -> None:
     kept = jit.folder()
     if kept is None or not any(kept.glob("*.nbc")):
         say("compiling the kernels; this takes some seconds, the first time only")
-    warmup()
+    warmup(prediction=False)  # the rest can wait until the first epoch is done
 
 
 def _images_in(file: Path) -> NDArray[np.uint8]:

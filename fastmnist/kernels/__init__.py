@@ -166,12 +166,19 @@ def prepare(X: ArrayLike | Packed, inputs: int | None = None) -> Packed:
     return X if isinstance(X, Packed) else pack(checks.features(X, inputs))
 
 
-def warmup() -> None:
-    """Compile, or load from disk, all that training and prediction on images need."""
+def warmup(*, prediction: bool = True) -> None:
+    """Compile, or load from disk, all that training on images needs.
+
+    Parameters
+    ----------
+    prediction : bool
+        And what predicting needs, else compiled at the first prediction.
+    """
     params = Parameters((4, 3, 2))
     X, y = np.zeros((2, 4), np.uint8), np.zeros(2, np.int64)
     train_epoch(params, X, y, threads=1)
-    forward(params, X, threads=1)
+    if prediction:
+        forward(params, X, threads=1)
 
 
 def _own(params: Params) -> Parameters:
