@@ -9,15 +9,14 @@ import os
 import zipfile
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastmnist import checks
-from fastmnist.errors import ModelFileError
-from fastmnist.files import atomic_write
+from fastmnist.errors import DataError, ModelFileError
+from fastmnist.files import atomic_write, open_regular
 from fastmnist.parameters import Parameters
 
 FORMAT_VERSION = 1
@@ -130,7 +129,11 @@ class MLP:
         ------
         OSError
             If it cannot be written; a file that was there before is then unchanged.
+        ValueError
+            If a parameter is NaN or infinite: such a file would not load.
         """
+        if not np.isfinite(self.params.flat).all():
+            raise ValueError("the parameters hold NaN or infinite numbers; the model is not saved")
         arrays: dict[str, NDArray[Any]] = {}
         for layer, (W, b) in enumerate(self.params):
             arrays[f"W{layer}"], arrays[f"b{layer}"] = W, b
@@ -145,16 +148,19 @@ class MLP:
         Raises
         ------
         ModelFileError
-            If the file is damaged, of a newer version, or no model.
-        OSError
-            If it cannot be read.
+            If the file cannot be read, is damaged, of a newer version, or no model.
         """
-        content = Path(path).read_bytes()
+        try:
+            with open_regular(path) as file:
+                content = file.read()
+        except DataError as error:
+            raise ModelFileError(str(error)) from None
         try:
             arrays = _read_arrays(content)
             header = json.loads(str(arrays.pop("header")))
-            version, sizes = int(header["version"]), _checked(header["sizes"])
-        except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile, EOFError) as error:
+            version = checks.whole("version", header["version"], 1)
+            sizes = _checked(header["sizes"])
+        except Exception as error:  # zipfile and NumPy raise whatever they stumble over
             raise ModelFileError(f"{path}: not a readable fastmnist model: {error}") from error
         if version > FORMAT_VERSION:
             raise ModelFileError(

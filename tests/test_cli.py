@@ -337,7 +337,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(arguments, message, capsys, tmp
         ("train --data bad.csv", "bad.csv, line 1: 3 columns"),
         ("train --output file/model.npz", "cannot be written"),
         ("train --output folder.npz", "is a folder"),
-        ("evaluate none.npz", "none.npz: No such file or directory"),
+        ("evaluate none.npz", "none.npz cannot be read: No such file or directory"),
         ("evaluate bad.npz", "bad.npz: not a readable fastmnist model"),
         ("predict bad.npz one.png", "bad.npz: not a readable fastmnist model"),
         ("plot history none.npz", "none.json cannot be read: No such file or directory"),
