@@ -1,0 +1,91 @@
+"""Where files are kept, and that none is ever half written."""
+
+import os
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from fastmnist.errors import DataError
+from fastmnist.files import atomic_write, cache_dir, open_regular
+
+
+def test_the_cache_folder_can_be_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("FASTMNIST_CACHE", str(tmp_path))
+    assert cache_dir() == tmp_path
+    monkeypatch.setenv("FASTMNIST_CACHE", "")
+    assert cache_dir().name == "fastmnist"
+
+
+def test_a_file_appears_whole(tmp_path):
+    path = tmp_path / "file"
+    with atomic_write(path) as file:
+        file.write(b"new")
+        assert not path.exists()
+    assert path.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def interrupted():
+        with atomic_write(path) as file:
+            file.write(b"half of")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_mode_and_link_are_kept(tmp_path):
+    path, link = tmp_path / "file", tmp_path / "link"
+    path.write_bytes(b"old")
+    path.chmod(0o640)
+    link.symlink_to(path)
+    with atomic_write(link) as file:
+        file.write(b"new")
+    assert link.is_symlink()
+    assert path.read_bytes() == b"new"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+def test_a_new_file_has_the_mode_that_any_program_gives(tmp_path):
+    with atomic_write(tmp_path / "ours") as file:
+        file.write(b"")
+    (tmp_path / "theirs").write_bytes(b"")
+    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "theirs").stat().st_mode
+
+
+def test_a_writer_that_is_killed_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    program = (
+        "import os, sys\nfrom fastmnist.files import atomic_write\n"
+        "with atomic_write(sys.argv[1]) as file:\n"
+        "    file.write(b'half of')\n    file.flush()\n    os.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, path])
+    assert done.returncode == -9
+    assert path.read_bytes() == b"old"
+
+
+def test_a_regular_file_opens(tmp_path):
+    (tmp_path / "file").write_bytes(b"content")
+    with open_regular(tmp_path / "file") as file:
+        assert file.read() == b"content"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda path: None, os.mkdir, os.mkfifo, lambda path: path.symlink_to("/dev/zero")],
+    ids=["missing", "folder", "pipe", "device"],
+)
+def test_anything_else_is_refused_at_once(make, tmp_path):
+    make(tmp_path / "file")
+    with pytest.raises(DataError, match="file"), open_regular(tmp_path / "file"):
+        pass

@@ -1,0 +1,68 @@
+"""What importing the package gives, and what it leaves alone."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import fastmnist as fm
+
+ROOT = Path(__file__).parent.parent
+
+
+def loaded_by(statement):
+    """The modules that a new process has loaded after a statement."""
+    program = f"import sys\n{statement}\nprint(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    return {name.partition(".")[0] for name in done.stdout.split()}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import fastmnist",
+        "import fastmnist as fm; fm.load, fm.Dataset, fm.MLP([4, 2]), fm.fit, fm.SGD, fm.reference",
+        "from fastmnist import *",
+    ],
+    ids=["import", "use", "star"],
+)
+def test_import_loads_neither_numba_nor_matplotlib(statement):
+    loaded = loaded_by(statement)
+    if "*" in statement:  # asks for fm.kernels and fm.plots by name
+        assert {"numba", "matplotlib"} <= loaded
+    else:
+        assert not {"numba", "matplotlib", "PIL", "typer", "rich", "requests"} & loaded
+
+
+def test_the_reference_needs_numpy_alone():
+    loaded = loaded_by("import fastmnist.reference")
+    assert not {"numba", "matplotlib", "pooch", "platformdirs"} & loaded
+
+
+@pytest.mark.parametrize("name", fm.__all__)
+def test_every_public_name_is_there_and_documented(name):
+    assert name in dir(fm)
+    if not name.startswith("__"):
+        assert getattr(fm, name).__doc__
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="nonsense"):
+        fm.nonsense  # noqa: B018
+
+
+def test_metadata_is_whole():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["license"] == "MIT"
+    assert fm.__version__.count(".") == 2
+    assert (ROOT / "fastmnist" / "py.typed").exists()
+
+
+def test_readme_and_ci_run_the_same_tests():
+    command = "python -m pytest"
+    assert f"--group test && {command}\n" in (ROOT / "README.md").read_text()
+    assert (ROOT / ".ci" / "run").read_text().endswith(f"\n{command}\n")

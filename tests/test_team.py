@@ -1,0 +1,101 @@
+"""The team of threads: it starts together, stops together and never hangs."""
+
+import os
+import threading
+
+import numpy as np
+import pytest
+
+from fastmnist.kernels import team
+from fastmnist.kernels.barrier import ABANDONED, ARRIVED, CANCEL, claim, new_words, wait_for_all
+from fastmnist.kernels.jit import entry
+
+
+@entry
+def count_together(words, members, rounds, taken):
+    """Each round the members share 100 pieces of work; `taken` counts who took how many."""
+    for _ in range(rounds):
+        while claim(words, 1) < 100:
+            taken[0] += 1
+        if wait_for_all(words, members):
+            return
+
+
+def members_of(count, rounds):
+    return [(count, rounds, np.zeros(8, np.int64)) for _ in range(count)]
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 16])
+def test_all_work_is_done_once(count):
+    members = members_of(count, 50)
+    team.run(count_together, members)
+    assert sum(taken[0] for *_, taken in members) == 50 * 100
+    assert threading.active_count() == 1
+
+
+def test_a_member_that_fails_stops_all(monkeypatch):
+    words = new_words()
+    monkeypatch.setattr(team, "new_words", lambda: words)
+    monkeypatch.setattr(team, "compiled", lambda kernel, *arguments: kernel)
+    turns = iter(range(10))
+
+    def kernel(words, members, rounds, taken):
+        if next(turns) == 1:
+            raise RuntimeError("one fell over")
+        count_together(words, members, rounds, taken)
+
+    with pytest.raises(RuntimeError, match="one fell over"):
+        team.run(kernel, members_of(3, 10))
+    assert words[ABANDONED]
+    assert threading.active_count() == 1
+
+
+def test_a_thread_that_never_starts_leaves_none_waiting(monkeypatch):
+    start, started = threading.Thread.start, []
+
+    def failing(thread):
+        if len(started) == 2:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", failing)
+    with pytest.raises(RuntimeError, match="can't start"):
+        team.run(count_together, members_of(4, 10))
+    assert not any(thread.is_alive() for thread in started)
+
+
+def test_to_cancel_stops_all_at_the_next_meeting(monkeypatch):
+    words = new_words()
+    monkeypatch.setattr(team, "new_words", lambda: words)
+    members = members_of(3, 10**9)
+    threading.Timer(0.2, lambda: words.__setitem__(CANCEL, 1)).start()
+    team.run(count_together, members)
+    assert words[ARRIVED] == 0
+    assert sum(taken[0] for *_, taken in members) % 100 == 0  # all left after the same round
+
+
+def test_thread_count():
+    assert team.thread_count(3) == 3
+    assert 1 <= team.thread_count() <= os.cpu_count()
+    for wrong in (0, -1, 10**6):
+        with pytest.raises(ValueError, match="threads"):
+            team.thread_count(wrong)
+    for wrong in ("2", 1.5, True):
+        with pytest.raises(TypeError, match="threads"):
+            team.thread_count(wrong)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "quota"),
+    [
+        ("cpu.max", "150000 100000", 1.5),
+        ("cpu.max", "max 100000", float("inf")),
+        (None, "", float("inf")),
+    ],
+)
+def test_the_quota_of_a_container(monkeypatch, tmp_path, file, text, quota):
+    if file:
+        (tmp_path / file).write_text(text)
+    monkeypatch.setattr(team, "Path", lambda _: tmp_path)
+    assert team._container_quota.__wrapped__() == quota
