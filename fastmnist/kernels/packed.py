@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from fastmnist.kernels.jit import entry, inlined
 from fastmnist.kernels.vectors import COPIED
 
-# Columns in a band. A thread turns one band of a chunk round at a time: with 32 the loops are too
-# short for branch prediction (update: 1.3 times as slow), with 128 there are few bands to share.
-BAND = 64
+# Columns in a band. A band of a chunk is turned round at a time for the update: with 64 there are
+# more short loops to mispredict (784-128-10: 1.04 times as slow), with 200 fewer bands to share.
+BAND = 128
 
 
 class Packed(NamedTuple):
