@@ -36,12 +36,12 @@ def train(
 ):  # fmt: skip
     """One thread's part of an epoch over the packed `rows`, taken in `order`.
 
-    For each chunk of samples three phases. In the first and the last, the first layer's parts of Z
-    and its update, a thread keeps to its own pieces of that layer. In the second the threads divide
-    the samples (all later layers, loss, backward), and after the last also the rows of the later
-    layers' weights. They meet after the first and the second phase. No sum is ever divided, so
-    the result has the same bits for any number of threads. losses[i] becomes the loss of the i-th
-    sample of `order`.
+    For each chunk of samples three phases, with a meeting of the threads after the first and the
+    second: the first layer's parts of Z, for which each thread keeps to its own pieces of that
+    layer; all later layers, loss and backward, for which they divide the samples; the updates, of
+    the thread's own pieces and of bands of the later layers. How sums are divided depends on the
+    network alone, so the result has the same bits for any number of threads. losses[i] becomes
+    the loss of the i-th sample of `order`.
     """
     layers = len(network.shapes)
     pieces = piece_count(network.shapes[0, OUTPUTS])
