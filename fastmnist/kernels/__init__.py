@@ -72,10 +72,7 @@ def logits(params: Params, X: ArrayLike | Packed, *, threads: int | None = None)
     group = min(_GROUP, rows.rows)
     network = new_network(own, group)
     order = np.arange(rows.rows)
-    work = [
-        (group, network, new_chunk(own.sizes, group), new_scratch(own.sizes, group), rows, order, Z)
-        for _ in range(members)
-    ]
+    work = [(group, network, new_chunk(own.sizes, group), rows, order, Z) for _ in range(members)]
     team.run_briefly(epoch.outputs, work)
     return Z
 
@@ -220,7 +217,7 @@ def _train(
         members, run = 1, team.run_briefly
     work = [
         (
-            *(member, members, network, chunk, new_scratch(params.sizes, samples), rows, labels),
+            *(member, members, network, chunk, new_scratch(params.sizes), rows, labels),
             *(order, batch_size, rates, rule, losses),
         )
         for member in range(members)

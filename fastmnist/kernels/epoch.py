@@ -12,6 +12,7 @@ from fastmnist.kernels.layer import (
     bands_of,
     forward,
     forward_piece,
+    inputs_of,
     task,
     update,
 )
@@ -20,13 +21,26 @@ from fastmnist.kernels.network import (
     CHUNK,
     DENSE,
     FIRST_LAYER,
-    INPUTS,
     OUTPUTS,
     STRIDE,
+    Inputs,
     piece_count,
 )
-from fastmnist.kernels.packed import band_count, bands_room, room
-from fastmnist.kernels.vectors import COPIED, NARROW, copy, exponential, load, store, zeros
+from fastmnist.kernels.vectors import (
+    NARROW,
+    add,
+    add_scaled,
+    exponential,
+    first_lanes,
+    largest_lane,
+    load,
+    maximum,
+    store,
+    sum_of_lanes,
+    zeros,
+)
+
+_ZERO = np.float32(0)
 
 
 @entry
@@ -52,11 +66,10 @@ def train(
         for start in range(batch_start, batch_stop, CHUNK):
             samples = min(CHUNK, batch_stop - start)
             scale = np.float32(1) / np.float32(batch_stop - batch_start)
+            inputs = Inputs(rows, order, start)
             for piece in range(member % pieces, pieces, members):
                 share, shares = share_of(member, members, piece, pieces)
-                band, band_stop = bands_of(network, piece)
-                gather(rows, order, start, samples, network, scratch.first, band, band_stop)
-                forward_piece(network, chunk, scratch, piece, share, shares, samples)
+                forward_piece(network, chunk, inputs, piece, share, shares, samples)
             if wait_for_all(words, members):
                 return
             first = claim(words, group)
@@ -76,15 +89,15 @@ def train(
                 share, shares = share_of(member, members, piece, pieces)
                 band, band_stop = bands_of(network, piece)
                 update(
-                    network, chunk, scratch, scratch.first, FIRST_LAYER, band, band_stop,
+                    network, chunk, scratch, inputs, FIRST_LAYER, band, band_stop,
                     share, shares, samples, rule, rates[batch], begins, ends,
                 )  # fmt: skip
             share, shares = ALL_COLUMNS
             layer, band = task(network, claim(words, 1))
             while layer < layers:
                 update(
-                    network, chunk, scratch, chunk.inputs, layer, band, band + 1, share, shares,
-                    samples, rule, rates[batch], begins, ends,
+                    network, chunk, scratch, inputs_of(network, chunk, layer), layer, band,
+                    band + 1, share, shares, samples, rule, rates[batch], begins, ends,
                 )  # fmt: skip
                 layer, band = task(network, claim(words, 1))
 
@@ -98,16 +111,15 @@ def share_of(member, members, piece, pieces):
 
 
 @entry
-def outputs(words, group, network, chunk, scratch, rows, order, Z):
+def outputs(words, group, network, chunk, rows, order, Z):
     """One thread's part of Z[i] = output of the last layer for the i-th packed row of `order`."""
     last = network.shapes[len(network.shapes) - 1]
     start = claim(words, group)
     while start < len(order):
         samples = min(group, len(order) - start)
-        bands = band_count(network.shapes[0, INPUTS])
-        gather(rows, order, start, samples, network, scratch.first, np.int64(0), bands)
+        inputs = Inputs(rows, order, start)
         for piece in range(piece_count(network.shapes[0, OUTPUTS])):
-            forward_piece(network, chunk, scratch, piece, *ALL_COLUMNS, samples)
+            forward_piece(network, chunk, inputs, piece, *ALL_COLUMNS, samples)
         add_pieces(network, chunk, np.int64(0), samples)
         for layer in range(1, len(network.shapes)):
             forward(network, chunk, layer, np.int64(0), samples)
@@ -119,49 +131,28 @@ def outputs(words, group, network, chunk, scratch, rows, order, Z):
 
 
 @jit
-def gather(rows, order, start, samples, network, inputs, band, band_stop):
-    """Copy some bands of the packed rows of so many samples from `start` on, as float32 in [0, 1].
-
-    The copy puts side by side what shuffling tore apart; all later reads come from the L2 cache.
-    So short a loop keeps many reads of memory under way: prefetching gains nothing more.
-    """
-    columns = network.shapes[0, INPUTS]
-    bands = bands_room(columns)
-    for s in range(samples):
-        r = order[start + s]
-        begin, end = np.intp(rows.bands[r, band]), np.intp(rows.bands[r, band_stop])
-        source, target = rows.start[r], s * room(columns)
-        for p in range(begin, end, COPIED):
-            copy(inputs.indices, target + p, rows.indices, source + p)
-            if len(rows.pixels) > 0:
-                copy(inputs.values, target + p, rows.pixels, source + p)
-            else:
-                copy(inputs.values, target + p, rows.floats, source + p)
-        for b in range(0, bands, COPIED):
-            copy(inputs.bands, s * bands + b, rows.bands, r * bands + b)
-
-
-@jit
 def loss_and_dZ(network, chunk, labels, order, start, first, stop, scale, losses):
     """Loss of samples first to stop, in nats; Z becomes dZ = scale * (softmax(Z) - onehot)."""
     shape = network.shapes[len(network.shapes) - 1]
-    stride, classes = shape[STRIDE], shape[OUTPUTS]
+    stride, classes = shape[STRIDE], np.int32(shape[OUTPUTS])
     Z = chunk.dense
     for s in range(first, stop):
-        at = shape[DENSE] + s * stride
-        largest = Z[at]
-        for c in range(at + 1, at + classes):
-            largest = max(largest, Z[c])
-        label = at + labels[order[start + s]]
+        row = shape[DENSE] + s * stride
+        most = zeros(NARROW)
+        for c in range(0, classes, NARROW):
+            here = first_lanes(load(most, Z, row + c), classes - c, Z[row])
+            most = maximum(most, here) if c > 0 else here
+        largest = largest_lane(most)
+        label = row + labels[order[start + s]]
         Z_label = Z[label] - largest
-        for c in range(at, at + classes, NARROW):
-            store(Z, c, exponential(load(zeros(NARROW), Z, c), largest))
-        total = np.float32(0)
-        for c in range(at, at + classes):
-            total += Z[c]
-        for c in range(at, at + classes):
-            Z[c] *= scale / total
-        for c in range(at + classes, at + stride):
-            Z[c] = 0
+        sums = zeros(NARROW)
+        for c in range(0, classes, NARROW):
+            exp = exponential(load(sums, Z, row + c), largest)
+            exp = first_lanes(exp, classes - c, _ZERO)
+            sums = add(sums, exp)
+            store(Z, row + c, exp)
+        total = sum_of_lanes(sums)
+        for c in range(0, classes, NARROW):
+            store(Z, row + c, add_scaled(zeros(NARROW), scale / total, load(sums, Z, row + c)))
         Z[label] -= scale
         losses[start + s] = np.log(total) - Z_label

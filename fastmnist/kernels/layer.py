@@ -14,23 +14,23 @@ from __future__ import annotations
 import numpy as np
 from numba.extending import overload
 
-from fastmnist.kernels.jit import jit
+from fastmnist.kernels.jit import inlined, jit
 from fastmnist.kernels.network import (
     ALL_COLUMNS,
     BACK,
     BACK_STRIDE,
-    BANDS,
     DENSE,
     FIRST_LAYER,
     INPUTS,
     OUTPUTS,
-    PACKED,
+    ROWS,
     STRIDE,
     TURNED,
     WEIGHTS,
+    Inputs,
     piece_count,
 )
-from fastmnist.kernels.packed import BAND, band_count, bands_room, pack_row, room
+from fastmnist.kernels.packed import BAND, band_count, pack_row, scaled
 from fastmnist.kernels.vectors import (
     NARROW,
     WIDE,
@@ -38,6 +38,8 @@ from fastmnist.kernels.vectors import (
     add_scaled,
     add_scaled_row,
     load,
+    per_line,
+    prefetch,
     store,
     where_positive,
     zeros,
@@ -46,9 +48,11 @@ from fastmnist.kernels.vectors import (
 _ONE = np.float32(1)
 _ZERO = np.float32(0)
 
+AHEAD = 4  # samples whose rows are under way from memory
 
-def sum_of_rows(total, index, value, first, stop, matrix, origin, stride):
-    """`total` + sum over p of value[p] * row index[p] of `matrix`, first <= p < stop.
+
+def sum_of_rows(total, entries, first, stop, matrix, origin, stride):
+    """`total` + sum of value * row `column` of `matrix`, over the entries from first to stop.
 
     Rows begin at `origin` and are `stride` apart; as many columns as `total` has lanes.
     """
@@ -56,37 +60,43 @@ def sum_of_rows(total, index, value, first, stop, matrix, origin, stride):
 
 
 @overload(sum_of_rows)
-def _sum_of_rows(total, index, value, first, stop, matrix, origin, stride):
+def _sum_of_rows(total, entries, first, stop, matrix, origin, stride):
     return _sum_of_narrow_rows if total.lanes == NARROW else _sum_of_wide_rows
 
 
-def _sum_of_wide_rows(total, index, value, first, stop, matrix, origin, stride):
+def _sum_of_wide_rows(total, entries, first, stop, matrix, origin, stride):
     for p in range(np.uintp(first), np.uintp(stop)):
-        total = add_scaled_row(total, value[p], matrix, origin + np.intp(index[p]) * stride)
+        total = _add_row(total, entries, p, True, matrix, origin, stride)
     return total
 
 
-def _sum_of_narrow_rows(total, index, value, first, stop, matrix, origin, stride):
+def _sum_of_narrow_rows(total, entries, first, stop, matrix, origin, stride):
     # Four independent sums hide the latency of the multiply-add, as the lanes of WIDE do.
     second, third, fourth = zeros(NARROW), zeros(NARROW), zeros(NARROW)
     p, end = np.uintp(first), np.uintp(stop)
     while p + np.uintp(4) <= end:
         q, r, s = p + np.uintp(1), p + np.uintp(2), p + np.uintp(3)
-        total = add_scaled_row(total, value[p], matrix, origin + np.intp(index[p]) * stride)
-        second = add_scaled_row(second, value[q], matrix, origin + np.intp(index[q]) * stride)
-        third = add_scaled_row(third, value[r], matrix, origin + np.intp(index[r]) * stride)
-        fourth = add_scaled_row(fourth, value[s], matrix, origin + np.intp(index[s]) * stride)
+        total = _add_row(total, entries, p, True, matrix, origin, stride)
+        second = _add_row(second, entries, q, True, matrix, origin, stride)
+        third = _add_row(third, entries, r, True, matrix, origin, stride)
+        fourth = _add_row(fourth, entries, s, True, matrix, origin, stride)
         p += np.uintp(4)
     # The last three or fewer without a branch, which would be mispredicted: 0 * row 0 for those
-    # that are missing (behind every list there is room).
+    # that are missing (behind every list there is SLACK).
     q, r = p + np.uintp(1), p + np.uintp(2)
-    x, k = value[p], np.intp(index[p]) * stride
-    total = add_scaled_row(total, x if p < end else _ZERO, matrix, origin + (k if p < end else 0))
-    x, k = value[q], np.intp(index[q]) * stride
-    second = add_scaled_row(second, x if q < end else _ZERO, matrix, origin + (k if q < end else 0))
-    x, k = value[r], np.intp(index[r]) * stride
-    third = add_scaled_row(third, x if r < end else _ZERO, matrix, origin + (k if r < end else 0))
+    total = _add_row(total, entries, p, p < end, matrix, origin, stride)
+    second = _add_row(second, entries, q, q < end, matrix, origin, stride)
+    third = _add_row(third, entries, r, r < end, matrix, origin, stride)
     return add(add(total, second), add(third, fourth))
+
+
+@inlined
+def _add_row(total, entries, p, wanted, matrix, origin, stride):
+    """`total` + the row of entry p, if it is wanted."""
+    x, k = scaled(entries[p].value), np.intp(entries[p].column) * stride
+    return add_scaled_row(
+        total, x if wanted else _ZERO, matrix, origin + (k if wanted else np.intp(0))
+    )
 
 
 @jit
@@ -115,7 +125,7 @@ def bands_of(network, piece):
 
 
 @jit
-def forward_piece(network, chunk, scratch, piece, share, shares, samples):
+def forward_piece(network, chunk, inputs, piece, share, shares, samples):
     """One piece's part of the first layer's Z, for so many samples.
 
     Of the columns only a share, where several threads have the same piece.
@@ -123,7 +133,7 @@ def forward_piece(network, chunk, scratch, piece, share, shares, samples):
     band, band_stop = bands_of(network, piece)
     origin = piece * (len(chunk.parts) // piece_count(network.shapes[0, OUTPUTS]))
     _sums(
-        network, scratch.first, FIRST_LAYER, band, band_stop, share, shares, np.int64(0), samples,
+        network, inputs, FIRST_LAYER, band, band_stop, share, shares, np.int64(0), samples,
         chunk.parts, origin, np.bool_(False),
     )  # fmt: skip
 
@@ -146,14 +156,20 @@ def add_pieces(network, chunk, first, stop):
 
 
 @jit
+def inputs_of(network, chunk, layer):
+    """The inputs of a later layer."""
+    return Inputs(chunk.rows, chunk.order, network.shapes[layer, ROWS])
+
+
+@jit
 def forward(network, chunk, layer, first, stop):
     """Z of a later layer for samples first to stop; if hidden, ReLU(Z), packed for the next."""
     shape = network.shapes[layer]
     hidden = layer + 1 < len(network.shapes)
     share, shares = ALL_COLUMNS
     _sums(
-        network, chunk.inputs, layer, np.int64(0), band_count(shape[INPUTS]), share, shares,
-        first, stop, chunk.dense, shape[DENSE], hidden,
+        network, inputs_of(network, chunk, layer), layer, np.int64(0), band_count(shape[INPUTS]),
+        share, shares, first, stop, chunk.dense, shape[DENSE], hidden,
     )  # fmt: skip
     if hidden:
         _pack_activations(network, chunk, layer, first, stop)
@@ -168,43 +184,68 @@ def _sums(network, inputs, layer, band, band_stop, share, shares, first, stop, o
     for step in range(first_step, min(wide, last_step)):
         _sums_of_columns(
             zeros(WIDE), network, inputs, layer, step * WIDE, band, band_stop, first, stop,
-            out, origin, relu,
+            out, origin, relu, step == first_step,
         )  # fmt: skip
     for step in range(max(wide, first_step), last_step):
         _sums_of_columns(
             zeros(NARROW), network, inputs, layer, wide * WIDE + (step - wide) * NARROW,
-            band, band_stop, first, stop, out, origin, relu,
+            band, band_stop, first, stop, out, origin, relu, step == first_step,
         )  # fmt: skip
 
 
 @jit
 def _sums_of_columns(
-    zero, network, inputs, layer, column, band, band_stop, first, stop, out, origin, relu
+    zero, network, inputs, layer, column, band, band_stop, first, stop, out, origin, relu, fresh
 ):
     shape = network.shapes[layer]
     stride = shape[STRIDE]
-    bands = bands_room(shape[INPUTS])
+    rows = inputs.rows
     for s in range(first, stop):
-        start = shape[PACKED] + s * room(shape[INPUTS])
-        at = shape[BANDS] + s * bands
+        if fresh:
+            _fetch(inputs, s, band, band_stop)
+        start, end = entries_of(rows, row_of(inputs, s), band, band_stop)
         Z = sum_of_rows(
-            zero, inputs.indices, inputs.values,
-            start + inputs.bands[at + band], start + inputs.bands[at + band_stop],
-            network.weights, shape[WEIGHTS] + column, stride,
-        )  # fmt: skip
+            zero, rows.entries, start, end, network.weights, shape[WEIGHTS] + column, stride
+        )
         store(out, origin + s * stride + column, where_positive(Z, Z) if relu else Z)
+
+
+@inlined
+def _fetch(inputs, s, band, band_stop):
+    """Begin to bring up, for a sample soon to come, what its row holds in some bands.
+
+    Shuffled rows lie anywhere in memory, and the processor does not foresee where: without this
+    784-10-10 takes twice as long.
+    """
+    rows, order, last = inputs.rows, inputs.order, np.uintp(len(inputs.order) - 1)
+    at = np.uintp(inputs.first + s)
+    r = np.uintp(order[min(at + np.uintp(2 * AHEAD), last)])
+    prefetch(rows.bands, r * np.uintp(rows.bands.shape[1]))
+    r = np.uintp(order[min(at + np.uintp(AHEAD), last)])
+    first, stop = entries_of(rows, r, band, band_stop)
+    for p in range(first, stop, per_line(rows.entries)):
+        prefetch(rows.entries, p)
+
+
+@inlined
+def row_of(inputs, s):
+    """The number of the row that is the input of sample s."""
+    return np.uintp(inputs.order[np.uintp(inputs.first + s)])
+
+
+@inlined
+def entries_of(rows, r, band, band_stop):
+    """The entries of row r in some bands, first to stop."""
+    start = np.uintp(rows.start[r])
+    return start + np.uintp(rows.bands[r, band]), start + np.uintp(rows.bands[r, band_stop])
 
 
 @jit
 def _pack_activations(network, chunk, layer, first, stop):
-    shape, following = network.shapes[layer], network.shapes[layer + 1]
-    columns, bands = shape[OUTPUTS], bands_room(shape[OUTPUTS])
+    shape, rows = network.shapes[layer], network.shapes[layer + 1, ROWS]
     for s in range(first, stop):
-        pack_row(
-            chunk.dense, shape[DENSE] + s * shape[STRIDE], columns,
-            chunk.inputs.indices, chunk.inputs.values, following[PACKED] + s * room(columns),
-            chunk.inputs.bands, following[BANDS] + s * bands, _ONE,
-        )  # fmt: skip
+        row = shape[DENSE] + s * shape[STRIDE]
+        pack_row(chunk.dense, row, shape[OUTPUTS], chunk.rows, rows + s, _ONE)
 
 
 @jit
@@ -215,10 +256,9 @@ def backward(network, chunk, scratch, layer, first, stop):
     last = band_count(shape[OUTPUTS])
     for s in range(first, stop):
         pack_row(
-            chunk.dense, shape[DENSE] + s * shape[STRIDE], shape[OUTPUTS],
-            scratch.row.indices, scratch.row.values, 0, scratch.row.bands, 0, _ONE,
-        )  # fmt: skip
-        entries = scratch.row.bands[last] - 1  # without the constant
+            chunk.dense, shape[DENSE] + s * shape[STRIDE], shape[OUTPUTS], scratch.row, 0, _ONE
+        )
+        entries = scratch.row.bands[0, last] - 1  # without the constant
         row = before[DENSE] + s * before[STRIDE]
         for column in range(0, wide, WIDE):
             _backward_columns(zeros(WIDE), network, chunk, scratch, shape, entries, row, column)
@@ -229,7 +269,7 @@ def backward(network, chunk, scratch, layer, first, stop):
 @jit
 def _backward_columns(zero, network, chunk, scratch, shape, entries, row, column):
     dA = sum_of_rows(
-        zero, scratch.row.indices, scratch.row.values, 0, entries,
+        zero, scratch.row.entries, 0, entries,
         network.transposed, shape[BACK] + column, shape[BACK_STRIDE],
     )  # fmt: skip
     A = load(zero, chunk.dense, row + column)
@@ -272,7 +312,7 @@ def update(
         for b in range(band, band_stop):
             row = b * BAND
             rows = min(BAND, shape[INPUTS] + 1 - row)
-            _turn(shape, inputs, scratch, b, samples)
+            _turn(inputs, scratch, b, samples)
             for step in range(first_step, min(wide, last_step)):
                 _update_columns(
                     zeros(WIDE), network, chunk, scratch, shape, row, rows, step * WIDE,
@@ -303,15 +343,13 @@ def _update_narrow(
     if begins:
         for k in range(rows):
             store(network.gradient, first_row + k * stride, zero)
-    bands = bands_room(shape[INPUTS])
+    entries = inputs.rows.entries
     for s in range(samples):
         dZ = load(zero, chunk.dense, shape[DENSE] + s * stride)
-        start = shape[PACKED] + s * room(shape[INPUTS])
-        at = shape[BANDS] + s * bands
-        entry, stop = start + inputs.bands[at + band], start + inputs.bands[at + band_stop]
-        for p in range(np.uintp(entry), np.uintp(stop)):
-            row = origin + np.intp(inputs.indices[p]) * stride
-            dW = add_scaled(load(zero, network.gradient, row), inputs.values[p], dZ)
+        first, stop = entries_of(inputs.rows, row_of(inputs, s), band, band_stop)
+        for p in range(first, stop):
+            row = origin + np.intp(entries[p].column) * stride
+            dW = add_scaled(load(zero, network.gradient, row), scaled(entries[p].value), dZ)
             store(network.gradient, row, dW)
     if ends and rule.steps:
         for k in range(rows):
@@ -320,36 +358,35 @@ def _update_narrow(
 
 
 @jit
-def _turn(shape, inputs, scratch, band, samples):
+def _turn(inputs, scratch, band, samples):
     """For each input of the band, the list of samples in which it is not zero, and the values."""
-    index, value = scratch.turned_index, scratch.turned_value
-    scratch.filled[:] = 0
+    entries = inputs.rows.entries
+    turned, filled = scratch.turned, scratch.filled
+    filled[:] = 0
     first_row = np.uintp(band * BAND)
-    bands = bands_room(shape[INPUTS])
     for s in range(samples):
-        at = shape[BANDS] + s * bands + band
-        start = shape[PACKED] + s * room(shape[INPUTS])
-        for p in range(np.uintp(start + inputs.bands[at]), np.uintp(start + inputs.bands[at + 1])):
-            k = np.uintp(inputs.indices[p]) - first_row
-            q = k * np.uintp(TURNED) + np.uintp(scratch.filled[k])
-            index[q] = s
-            value[q] = inputs.values[p]
-            scratch.filled[k] += 1
+        first, stop = entries_of(inputs.rows, row_of(inputs, s), band, band + 1)
+        for p in range(first, stop):
+            k = np.uintp(entries[p].column) - first_row
+            q = k * np.uintp(TURNED) + np.uintp(filled[k])
+            turned[q].column = s
+            turned[q].value = scaled(entries[p].value)
+            filled[k] += 1
 
 
 @jit
 def _update_columns(
     zero, network, chunk, scratch, shape, first_row, rows, column, rule, rate, begins, ends
 ):
-    index, value = scratch.turned_index, scratch.turned_value
+    filled = scratch.filled
     unmoved = rule.steps and not rule.momentum and begins and ends  # where no sample has an entry
     for k in range(rows):
-        if unmoved and scratch.filled[k] == 0:
+        if unmoved and filled[k] == 0:
             continue
         at = shape[WEIGHTS] + (first_row + k) * shape[STRIDE] + column
         dW = sum_of_rows(
             zero if begins else load(zero, network.gradient, at),
-            index, value, k * TURNED, k * TURNED + scratch.filled[k],
+            scratch.turned, k * TURNED, k * TURNED + filled[k],
             chunk.dense, shape[DENSE] + column, shape[STRIDE],
         )  # fmt: skip
         if ends and rule.steps:

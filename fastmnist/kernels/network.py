@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmnist.kernels.jit import entry
-from fastmnist.kernels.packed import BAND, Inputs, bands_room, index_dtype, new_inputs, room
+from fastmnist.kernels.packed import BAND, FLOATS, SLACK, Packed, new_packed
 from fastmnist.kernels.vectors import NARROW
 from fastmnist.parameters import Parameters, aligned_zeros, row_stride
 
@@ -22,7 +22,7 @@ CHUNK = 128
 
 # From one input's list of samples to the next, in a band that is turned round: an odd number of
 # cache lines, for the reason given at `fastmnist.parameters.row_stride`.
-TURNED = CHUNK + 32
+TURNED = CHUNK + 8
 
 # The columns of the table of shapes, one row a layer.
 (
@@ -31,11 +31,10 @@ TURNED = CHUNK + 32
     STRIDE,  # from row to row of W, of its gradient, and of Z
     WEIGHTS,  # where W begins in the parameters
     DENSE,  # where Z begins in `Chunk.dense`, one row a sample; it becomes A and then dZ in place
-    PACKED,  # where the entries of its inputs begin (the first layer's: in `Scratch.first`)
-    BANDS,  # and their bands
+    ROWS,  # which row of `Chunk.rows` is the first of its inputs (the first layer's: of the data)
     BACK,  # where the transposed W begins in `Network.transposed`
     BACK_STRIDE,
-) = range(9)
+) = range(8)
 
 
 # As numbers of NumPy: for a literal 0 of Python's, Numba compiles every function once more.
@@ -46,7 +45,7 @@ ALL_COLUMNS = (np.int64(0), np.int64(1))  # share 0 of 1
 class Network(NamedTuple):
     """A network's parameters and everything shaped like them."""
 
-    shapes: NDArray[np.int64]  # (layers, 9)
+    shapes: NDArray[np.int64]  # (layers, 8)
     weights: NDArray[np.float32]
     transposed: NDArray[np.float32]
     gradient: NDArray[np.float32]
@@ -56,7 +55,8 @@ class Network(NamedTuple):
 class Chunk(NamedTuple):
     """What the threads share of a chunk of samples."""
 
-    inputs: Inputs  # of all layers but the first
+    rows: Packed  # the inputs of all layers but the first
+    order: NDArray[np.int64]  # of these rows: as they stand
     dense: NDArray[np.float32]  # outputs of all layers
     parts: NDArray[np.float32]  # (pieces, samples, STRIDE): the parts of the first layer's Z
 
@@ -64,11 +64,17 @@ class Chunk(NamedTuple):
 class Scratch(NamedTuple):
     """What one thread needs for itself."""
 
-    first: Inputs  # of the first layer: of all samples, but only of the thread's own pieces
-    row: Inputs  # one packed row of dZ
-    turned_index: NDArray[np.uint16]  # (BAND * TURNED,): the samples of each input of a band
-    turned_value: NDArray[np.float32]
+    row: Packed  # one row of dZ
+    turned: NDArray[np.void]  # (BAND * TURNED,): for each input of a band, its samples as FLOATS
     filled: NDArray[np.int64]  # (BAND,): how many they are
+
+
+class Inputs(NamedTuple):
+    """What enters a layer: for sample s row ``order[first + s]`` of `rows`."""
+
+    rows: Packed
+    order: NDArray[np.int64]
+    first: int
 
 
 class Rule(NamedTuple):
@@ -81,17 +87,15 @@ class Rule(NamedTuple):
 
 def shapes_of(params: Parameters, samples: int) -> NDArray[np.int64]:
     """The table of shapes for chunks of `samples`."""
-    table = np.zeros((len(params), 9), np.int64)
-    dense = packed = bands = back = 0
+    table = np.zeros((len(params), 8), np.int64)
+    dense = rows = back = 0
     for row, inputs, outputs, weights in zip(
         table, params.sizes[:-1], params.sizes[1:], params.offsets, strict=True
     ):
         stride, back_stride = row_stride(outputs), row_stride(inputs)
-        row[:] = inputs, outputs, stride, weights, dense, packed, bands, back, back_stride
+        row[:] = inputs, outputs, stride, weights, dense, rows, back, back_stride
         dense += samples * stride
-        if weights:  # the first layer's inputs stand elsewhere, by themselves
-            packed += samples * room(inputs)
-            bands += samples * bands_room(inputs)
+        rows += samples if weights else 0
         back += outputs * back_stride if weights else 0  # nothing flows back into the images
     return table
 
@@ -132,20 +136,19 @@ def piece_count(outputs):
 
 def new_chunk(sizes: tuple[int, ...], samples: int) -> Chunk:
     """Room for `samples` samples in all layers."""
+    rows = new_packed([units for units in sizes[1:-1] for _ in range(samples)])
     return Chunk(
-        new_inputs(samples, sizes[1:-1], index_dtype(max(sizes))),
+        rows,
+        np.arange(rows.rows),
         aligned_zeros(samples * sum(map(row_stride, sizes[1:]))),
         aligned_zeros(piece_count(sizes[1]) * samples * row_stride(sizes[1])),
     )
 
 
-def new_scratch(sizes: tuple[int, ...], samples: int) -> Scratch:
-    """Room for one thread's own work on chunks of `samples`."""
-    small = index_dtype(max(sizes))
+def new_scratch(sizes: tuple[int, ...]) -> Scratch:
+    """Room for one thread's own work."""
     return Scratch(
-        new_inputs(samples, sizes[:1], small),
-        new_inputs(1, [max(sizes)], small),
-        np.empty(BAND * TURNED, np.uint16),
-        np.empty(BAND * TURNED, np.float32),
+        new_packed([max(sizes[1:])]),
+        np.empty(BAND * TURNED + SLACK, FLOATS),
         np.empty(BAND, np.int64),
     )

@@ -23,8 +23,6 @@ NARROW = LANES
 # Four registers of AVX-512, eight of AVX2: as many independent sums as a multiply-add takes cycles.
 WIDE = 64
 
-COPIED = 32  # entries that are copied at a time
-
 _ALIGNMENT = 4 * LANES
 
 
@@ -185,27 +183,92 @@ def exponential(typingctx: Any, vector: Any, shift: Any) -> Any:
 
 
 @intrinsic
-def copy(typingctx: Any, target: Any, at: Any, source: Any, start: Any) -> Any:
-    """``target[at : at + COPIED] = source[start : start + COPIED]``, of any alignment.
-
-    Pixels that become float32 are scaled by 1/255; indices may become wider.
-    """
+def maximum(typingctx: Any, left: Any, right: Any) -> Any:
+    """The larger of two vectors, lane by lane."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        target, at, source, start = args
-        address = _address(context, builder, signature.args[2], source, start)
-        numbers = ir.VectorType(address.type.pointee, COPIED)
-        loaded = builder.load(builder.bitcast(address, numbers.as_pointer()))
-        loaded.align = 1
-        address = _address(context, builder, signature.args[0], target, at)
-        wanted = ir.VectorType(address.type.pointee, COPIED)
-        if wanted.element == ir.FloatType() != numbers.element:
-            loaded = builder.uitofp(loaded, wanted)
-            loaded = builder.fdiv(loaded, ir.Constant(wanted, [255.0] * COPIED))
-        elif wanted != numbers:
-            loaded = builder.zext(loaded, wanted)
-        stored = builder.store(loaded, builder.bitcast(address, wanted.as_pointer()))
-        stored.align = 1
+        return _larger(builder, *args)
+
+    return left(left, right), codegen
+
+
+def _larger(builder: Any, left: Any, right: Any) -> Any:
+    return builder.select(builder.fcmp_ordered(">", left, right), left, right)
+
+
+@intrinsic
+def first_lanes(typingctx: Any, vector: Any, count: Any, other: Any) -> Any:
+    """`vector` in the first `count` lanes, `other` in the rest."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        vector, count, other = args
+        lanes = ir.VectorType(count.type, vector.type.count)
+        number = ir.Constant(lanes, list(range(lanes.count)))
+        wanted = builder.icmp_signed("<", number, _broadcast(builder, count, lanes))
+        return builder.select(wanted, vector, _broadcast(builder, other, vector.type))
+
+    return vector(vector, types.int32, types.float32), codegen
+
+
+@intrinsic
+def largest_lane(typingctx: Any, vector: Any) -> Any:
+    """The largest number in a vector."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _folded(builder, args[0], _larger)
+
+    return types.float32(vector), codegen
+
+
+@intrinsic
+def sum_of_lanes(typingctx: Any, vector: Any) -> Any:
+    """The sum of the numbers in a vector."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _folded(builder, args[0], lambda builder, low, high: builder.fadd(low, high))
+
+    return types.float32(vector), codegen
+
+
+def _folded(builder: Any, vector: Any, combine: Any) -> Any:
+    """One number from a vector: its halves are combined until one lane is left."""
+    index = ir.IntType(32)
+    while vector.type.count > 1:
+        half = vector.type.count // 2
+        low, high = (
+            builder.shuffle_vector(
+                vector,
+                ir.Constant(vector.type, ir.Undefined),
+                ir.Constant(ir.VectorType(index, half), list(range(first, first + half))),
+            )
+            for first in (0, half)
+        )
+        vector = combine(builder, low, high)
+    return builder.extract_element(vector, index(0))
+
+
+@intrinsic
+def prefetch(typingctx: Any, array: Any, offset: Any) -> Any:
+    """Begin to bring the cache line that holds element `offset` of `array` into the L1 cache."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        address = _address(context, builder, signature.args[0], args[0], args[1])
+        flag, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [pointer, flag, flag, flag])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        read, keep, data = flag(0), flag(3), flag(1)
+        builder.call(function, [builder.bitcast(address, pointer), read, keep, data])
         return context.get_dummy_value()
 
-    return types.none(target, types.intp, source, types.intp), codegen
+    return types.none(array, types.intp), codegen
+
+
+@intrinsic
+def per_line(typingctx: Any, array: Any) -> Any:
+    """How many elements of `array` stand in a cache line."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        size = context.get_abi_sizeof(context.get_data_type(signature.args[0].dtype))
+        return context.get_constant(types.uintp, _ALIGNMENT // size)
+
+    return types.uintp(array), codegen
