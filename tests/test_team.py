@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 
 from fastmnist.kernels import team
-from fastmnist.kernels.barrier import ABANDONED, ARRIVED, CANCEL, claim, new_words, wait_for_all
+from fastmnist.kernels.barrier import (
+    ABANDONED,
+    ARRIVED,
+    CANCEL,
+    CLAIMED,
+    fetch_add,
+    new_words,
+    wait_for_all,
+)
 from fastmnist.kernels.jit import entry
 
 
@@ -15,7 +23,7 @@ from fastmnist.kernels.jit import entry
 def count_together(words, members, rounds, taken):
     """Each round the members share 100 pieces of work; `taken` counts who took how many."""
     for _ in range(rounds):
-        while claim(words, 1) < 100:
+        while fetch_add(words, CLAIMED, 1) < 100:
             taken[0] += 1
         if wait_for_all(words, members):
             return

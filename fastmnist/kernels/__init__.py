@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastmnist import checks
 from fastmnist.kernels import epoch, team
-from fastmnist.kernels.network import CHUNK, Rule, new_chunk, new_network, new_scratch
+from fastmnist.kernels.network import CHUNK, Rule, new_chunk, new_network, new_scratch, pieces_of
 from fastmnist.kernels.packed import Packed, pack
 from fastmnist.kernels.team import thread_count
 from fastmnist.optimizers import SGD
@@ -72,7 +72,11 @@ def logits(params: Params, X: ArrayLike | Packed, *, threads: int | None = None)
     group = min(_GROUP, rows.rows)
     network = new_network(own, group)
     order = np.arange(rows.rows)
-    work = [(group, network, new_chunk(own.sizes, group), rows, order, Z) for _ in range(members)]
+    pieces = pieces_of(0, 1, network)  # each member computes whole outputs
+    work = [
+        (group, pieces, network, new_chunk(own.sizes, group), rows, order, Z)
+        for _ in range(members)
+    ]
     team.run_briefly(epoch.outputs, work)
     return Z
 
@@ -217,8 +221,8 @@ def _train(
         members, run = 1, team.run_briefly
     work = [
         (
-            *(member, members, network, chunk, new_scratch(params.sizes), rows, labels),
-            *(order, batch_size, rates, rule, losses),
+            *(members, pieces_of(member, members, network), network, chunk),
+            *(new_scratch(params.sizes), rows, labels, order, batch_size, rates, rule, losses),
         )
         for member in range(members)
     ]

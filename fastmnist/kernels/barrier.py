@@ -93,9 +93,3 @@ def wait_for_all(words, members):
                     return True
                 _yield()
     return acquire(words, STOPPED) != 0
-
-
-@jit
-def claim(words, count):
-    """The first of the next `count` pieces of work that nobody has taken yet."""
-    return fetch_add(words, CLAIMED, count)

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastmnist.kernels.barrier import claim, wait_for_all
+from fastmnist.kernels.barrier import CLAIMED, fetch_add, wait_for_all
 from fastmnist.kernels.jit import entry, jit
 from fastmnist.kernels.layer import (
     add_pieces,
     backward,
-    bands_of,
     forward,
     forward_piece,
-    inputs_of,
-    task,
+    transpose,
     update,
 )
 from fastmnist.kernels.network import (
-    ALL_COLUMNS,
     CHUNK,
     DENSE,
-    FIRST_LAYER,
+    FIRST,
+    FIRST_BAND,
+    FIRST_STEP,
+    LAST_BAND,
+    LAST_STEP,
     OUTPUTS,
+    ROWS,
+    STEPS,
     STRIDE,
     Inputs,
-    piece_count,
 )
 from fastmnist.kernels.vectors import (
     NARROW,
@@ -45,20 +47,19 @@ _ZERO = np.float32(0)
 
 @entry
 def train(
-    words, member, members, network, chunk, scratch, rows, labels, order, batch_size, rates, rule,
+    words, members, pieces, network, chunk, scratch, rows, labels, order, batch_size, rates, rule,
     losses,
 ):  # fmt: skip
     """One thread's part of an epoch over the packed `rows`, taken in `order`.
 
     For each chunk of samples three phases, with a meeting of the threads after the first and the
-    second: the first layer's parts of Z, for which each thread keeps to its own pieces of that
+    second: the first layer's parts of Z, for which each thread keeps to its own `pieces` of that
     layer; all later layers, loss and backward, for which they divide the samples; the updates, of
     the thread's own pieces and of bands of the later layers. How sums are divided depends on the
     network alone, so the result has the same bits for any number of threads. losses[i] becomes
     the loss of the i-th sample of `order`.
     """
     layers = len(network.shapes)
-    pieces = piece_count(network.shapes[0, OUTPUTS])
     group = max(1, CHUNK // (2 * members))  # samples claimed at a time
     for batch in range((len(order) + batch_size - 1) // batch_size):
         batch_start = batch * batch_size
@@ -67,12 +68,11 @@ def train(
             samples = min(CHUNK, batch_stop - start)
             scale = np.float32(1) / np.float32(batch_stop - batch_start)
             inputs = Inputs(rows, order, start)
-            for piece in range(member % pieces, pieces, members):
-                share, shares = share_of(member, members, piece, pieces)
-                forward_piece(network, chunk, inputs, piece, share, shares, samples)
+            for piece in pieces:
+                forward_piece(network, chunk, inputs, piece, samples)
             if wait_for_all(words, members):
                 return
-            first = claim(words, group)
+            first = fetch_add(words, CLAIMED, group)
             while first < samples:
                 stop = min(first + group, samples)
                 add_pieces(network, chunk, first, stop)
@@ -81,53 +81,46 @@ def train(
                 loss_and_dZ(network, chunk, labels, order, start, first, stop, scale, losses)
                 for layer in range(layers - 1, 0, -1):
                     backward(network, chunk, scratch, layer, first, stop)
-                first = claim(words, group)
+                first = fetch_add(words, CLAIMED, group)
             if wait_for_all(words, members):
                 return
             begins, ends = start == batch_start, start + samples == batch_stop
-            for piece in range(member % pieces, pieces, members):
-                share, shares = share_of(member, members, piece, pieces)
-                band, band_stop = bands_of(network, piece)
+            for piece in pieces:
                 update(
-                    network, chunk, scratch, inputs, FIRST_LAYER, band, band_stop,
-                    share, shares, samples, rule, rates[batch], begins, ends,
+                    network, chunk, scratch, inputs, FIRST, piece[FIRST_BAND], piece[LAST_BAND],
+                    piece[FIRST_STEP], piece[LAST_STEP], samples, rule, rates[batch], begins, ends,
                 )  # fmt: skip
-            share, shares = ALL_COLUMNS
-            layer, band = task(network, claim(words, 1))
-            while layer < layers:
+            task = fetch_add(words, CLAIMED, 1)
+            while task < len(network.tasks):
+                layer, band = network.tasks[task, 0], network.tasks[task, 1]
+                shape = network.shapes[layer]
                 update(
-                    network, chunk, scratch, inputs_of(network, chunk, layer), layer, band,
-                    band + 1, share, shares, samples, rule, rates[batch], begins, ends,
+                    network, chunk, scratch, Inputs(chunk.rows, chunk.order, shape[ROWS]), layer,
+                    band, band + 1, FIRST, shape[STEPS], samples, rule, rates[batch], begins, ends,
                 )  # fmt: skip
-                layer, band = task(network, claim(words, 1))
-
-
-@jit
-def share_of(member, members, piece, pieces):
-    """Which share of a piece's columns is a member's, and how many members have a share."""
-    if members <= pieces:
-        return 0, 1
-    return member // pieces, (members - piece + pieces - 1) // pieces
+                if ends and rule.steps:
+                    transpose(network, layer, band)
+                task = fetch_add(words, CLAIMED, 1)
 
 
 @entry
-def outputs(words, group, network, chunk, rows, order, Z):
+def outputs(words, group, pieces, network, chunk, rows, order, Z):
     """One thread's part of Z[i] = output of the last layer for the i-th packed row of `order`."""
     last = network.shapes[len(network.shapes) - 1]
-    start = claim(words, group)
+    start = fetch_add(words, CLAIMED, group)
     while start < len(order):
         samples = min(group, len(order) - start)
         inputs = Inputs(rows, order, start)
-        for piece in range(piece_count(network.shapes[0, OUTPUTS])):
-            forward_piece(network, chunk, inputs, piece, *ALL_COLUMNS, samples)
-        add_pieces(network, chunk, np.int64(0), samples)
+        for piece in pieces:
+            forward_piece(network, chunk, inputs, piece, samples)
+        add_pieces(network, chunk, FIRST, samples)
         for layer in range(1, len(network.shapes)):
-            forward(network, chunk, layer, np.int64(0), samples)
+            forward(network, chunk, layer, FIRST, samples)
         for s in range(samples):
             at = last[DENSE] + s * last[STRIDE]
             for c in range(last[OUTPUTS]):
                 Z[start + s, c] = chunk.dense[at + c]
-        start = claim(words, group)
+        start = fetch_add(words, CLAIMED, group)
 
 
 @jit

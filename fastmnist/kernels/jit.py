@@ -34,7 +34,7 @@ def inlined(function: Callable[..., Any]) -> Any:
     A call counts up and down, atomically, the references to each array it is given: 20 cycles
     each (packing 10 activations: 2.4 times as slow).
     """
-    return _compiled(function, no_cpython_wrapper=True, inline="always")
+    return _compiled(function, no_cpython_wrapper=True, forceinline=True)
 
 
 def _compiled(function: Callable[..., Any], **options: Any) -> Any:

@@ -14,23 +14,30 @@ from __future__ import annotations
 import numpy as np
 from numba.extending import overload
 
-from fastmnist.kernels.jit import inlined, jit
+from fastmnist.kernels.jit import jit
 from fastmnist.kernels.network import (
-    ALL_COLUMNS,
     BACK,
     BACK_STRIDE,
+    BANDS,
     DENSE,
-    FIRST_LAYER,
+    FIRST,
+    FIRST_BAND,
+    FIRST_STEP,
     INPUTS,
+    LAST_BAND,
+    LAST_STEP,
     OUTPUTS,
+    PIECE,
     ROWS,
+    STEPS,
     STRIDE,
     TURNED,
     WEIGHTS,
+    WIDE_INPUTS,
+    WIDE_STEPS,
     Inputs,
-    piece_count,
 )
-from fastmnist.kernels.packed import BAND, band_count, pack_row, scaled
+from fastmnist.kernels.packed import BAND, column_of, pack_row, value_of
 from fastmnist.kernels.vectors import (
     NARROW,
     WIDE,
@@ -66,7 +73,8 @@ def _sum_of_rows(total, entries, first, stop, matrix, origin, stride):
 
 def _sum_of_wide_rows(total, entries, first, stop, matrix, origin, stride):
     for p in range(np.uintp(first), np.uintp(stop)):
-        total = _add_row(total, entries, p, True, matrix, origin, stride)
+        x, k = value_of(entries, p), column_of(entries, p) * stride
+        total = add_scaled_row(total, x, matrix, origin + k)
     return total
 
 
@@ -76,65 +84,33 @@ def _sum_of_narrow_rows(total, entries, first, stop, matrix, origin, stride):
     p, end = np.uintp(first), np.uintp(stop)
     while p + np.uintp(4) <= end:
         q, r, s = p + np.uintp(1), p + np.uintp(2), p + np.uintp(3)
-        total = _add_row(total, entries, p, True, matrix, origin, stride)
-        second = _add_row(second, entries, q, True, matrix, origin, stride)
-        third = _add_row(third, entries, r, True, matrix, origin, stride)
-        fourth = _add_row(fourth, entries, s, True, matrix, origin, stride)
+        x, k = value_of(entries, p), column_of(entries, p) * stride
+        total = add_scaled_row(total, x, matrix, origin + k)
+        x, k = value_of(entries, q), column_of(entries, q) * stride
+        second = add_scaled_row(second, x, matrix, origin + k)
+        x, k = value_of(entries, r), column_of(entries, r) * stride
+        third = add_scaled_row(third, x, matrix, origin + k)
+        x, k = value_of(entries, s), column_of(entries, s) * stride
+        fourth = add_scaled_row(fourth, x, matrix, origin + k)
         p += np.uintp(4)
     # The last three or fewer without a branch, which would be mispredicted: 0 * row 0 for those
     # that are missing (behind every list there is SLACK).
     q, r = p + np.uintp(1), p + np.uintp(2)
-    total = _add_row(total, entries, p, p < end, matrix, origin, stride)
-    second = _add_row(second, entries, q, q < end, matrix, origin, stride)
-    third = _add_row(third, entries, r, r < end, matrix, origin, stride)
+    x, k = value_of(entries, p), column_of(entries, p) * stride
+    total = add_scaled_row(total, x if p < end else _ZERO, matrix, origin + (k if p < end else 0))
+    x, k = value_of(entries, q), column_of(entries, q) * stride
+    second = add_scaled_row(second, x if q < end else _ZERO, matrix, origin + (k if q < end else 0))
+    x, k = value_of(entries, r), column_of(entries, r) * stride
+    third = add_scaled_row(third, x if r < end else _ZERO, matrix, origin + (k if r < end else 0))
     return add(add(total, second), add(third, fourth))
 
 
-@inlined
-def _add_row(total, entries, p, wanted, matrix, origin, stride):
-    """`total` + the row of entry p, if it is wanted."""
-    x, k = scaled(entries[p].value), np.intp(entries[p].column) * stride
-    return add_scaled_row(
-        total, x if wanted else _ZERO, matrix, origin + (k if wanted else np.intp(0))
-    )
-
-
 @jit
-def wide_columns(columns):
-    """How many columns are worked off `WIDE` at a time; those left over are narrow.
-
-    Rows have room for one more cache line where their number of lines would be even, so the last
-    wide step may reach beyond the columns, into padding.
-    """
-    room = NARROW * (((columns + NARROW - 1) // NARROW) | 1)
-    return min(room // WIDE, (columns + WIDE - 1) // WIDE) * WIDE
-
-
-@jit
-def column_steps(columns):
-    """How many steps `columns` are worked off in, and how many of them, the first, are wide."""
-    wide = wide_columns(columns) // WIDE
-    return wide + (max(0, columns - wide * WIDE) + NARROW - 1) // NARROW, wide
-
-
-@jit
-def bands_of(network, piece):
-    """The bands, first to stop, of one piece of the first layer."""
-    bands, pieces = band_count(network.shapes[0, INPUTS]), piece_count(network.shapes[0, OUTPUTS])
-    return piece * bands // pieces, (piece + 1) * bands // pieces
-
-
-@jit
-def forward_piece(network, chunk, inputs, piece, share, shares, samples):
-    """One piece's part of the first layer's Z, for so many samples.
-
-    Of the columns only a share, where several threads have the same piece.
-    """
-    band, band_stop = bands_of(network, piece)
-    origin = piece * (len(chunk.parts) // piece_count(network.shapes[0, OUTPUTS]))
+def forward_piece(network, chunk, inputs, piece, samples):
+    """One piece's part of the first layer's Z, for so many samples."""
     _sums(
-        network, inputs, FIRST_LAYER, band, band_stop, share, shares, np.int64(0), samples,
-        chunk.parts, origin, np.bool_(False),
+        network, inputs, FIRST, piece[FIRST_BAND], piece[LAST_BAND], piece[FIRST_STEP],
+        piece[LAST_STEP], FIRST, samples, chunk.parts, piece[PIECE] * chunk.parts.shape[1], False,
     )  # fmt: skip
 
 
@@ -143,8 +119,7 @@ def add_pieces(network, chunk, first, stop):
     """Z of the first layer, the sum of its parts, for samples first to stop; if hidden, ReLU(Z)."""
     shape = network.shapes[0]
     hidden = len(network.shapes) > 1
-    pieces = piece_count(shape[OUTPUTS])
-    size = len(chunk.parts) // pieces
+    pieces, size = chunk.parts.shape
     for s in range(first, stop):
         for column in range(s * shape[STRIDE], s * shape[STRIDE] + shape[OUTPUTS], NARROW):
             Z = load(zeros(NARROW), chunk.parts, column)
@@ -152,13 +127,7 @@ def add_pieces(network, chunk, first, stop):
                 Z = add(Z, load(Z, chunk.parts, piece * size + column))
             store(chunk.dense, shape[DENSE] + column, where_positive(Z, Z) if hidden else Z)
     if hidden:
-        _pack_activations(network, chunk, FIRST_LAYER, first, stop)
-
-
-@jit
-def inputs_of(network, chunk, layer):
-    """The inputs of a later layer."""
-    return Inputs(chunk.rows, chunk.order, network.shapes[layer, ROWS])
+        _pack_activations(network, chunk, FIRST, first, stop)
 
 
 @jit
@@ -166,78 +135,65 @@ def forward(network, chunk, layer, first, stop):
     """Z of a later layer for samples first to stop; if hidden, ReLU(Z), packed for the next."""
     shape = network.shapes[layer]
     hidden = layer + 1 < len(network.shapes)
-    share, shares = ALL_COLUMNS
     _sums(
-        network, inputs_of(network, chunk, layer), layer, np.int64(0), band_count(shape[INPUTS]),
-        share, shares, first, stop, chunk.dense, shape[DENSE], hidden,
+        network, Inputs(chunk.rows, chunk.order, shape[ROWS]), layer, FIRST, shape[BANDS], FIRST,
+        shape[STEPS], first, stop, chunk.dense, shape[DENSE], hidden,
     )  # fmt: skip
     if hidden:
         _pack_activations(network, chunk, layer, first, stop)
 
 
 @jit
-def _sums(network, inputs, layer, band, band_stop, share, shares, first, stop, out, origin, relu):
-    columns = network.shapes[layer, OUTPUTS]
-    steps, wide = column_steps(columns)
-    first_step, last_step = share * steps // shares, (share + 1) * steps // shares
+def _sums(network, inputs, layer, band, last_band, step, last_step, first, stop, out, origin, relu):
     # Columns outside, samples inside: a block of W that fits the L1 cache meets all samples.
-    for step in range(first_step, min(wide, last_step)):
-        _sums_of_columns(
-            zeros(WIDE), network, inputs, layer, step * WIDE, band, band_stop, first, stop,
-            out, origin, relu, step == first_step,
-        )  # fmt: skip
-    for step in range(max(wide, first_step), last_step):
-        _sums_of_columns(
-            zeros(NARROW), network, inputs, layer, wide * WIDE + (step - wide) * NARROW,
-            band, band_stop, first, stop, out, origin, relu, step == first_step,
-        )  # fmt: skip
+    wide = network.shapes[layer, WIDE_STEPS]
+    fresh = True
+    while step < last_step:
+        if step < wide:
+            _sums_of_columns(
+                zeros(WIDE), network, inputs, layer, step * WIDE, band, last_band, first, stop,
+                out, origin, relu, fresh,
+            )  # fmt: skip
+        else:
+            _sums_of_columns(
+                zeros(NARROW), network, inputs, layer, wide * WIDE + (step - wide) * NARROW,
+                band, last_band, first, stop, out, origin, relu, fresh,
+            )  # fmt: skip
+        fresh = False
+        step += 1
 
 
 @jit
 def _sums_of_columns(
-    zero, network, inputs, layer, column, band, band_stop, first, stop, out, origin, relu, fresh
+    zero, network, inputs, layer, column, band, last_band, first, stop, out, origin, relu, fresh
 ):
     shape = network.shapes[layer]
-    stride = shape[STRIDE]
-    rows = inputs.rows
+    stride, weights = shape[STRIDE], shape[WEIGHTS] + column
+    rows, order = inputs.rows, inputs.order
     for s in range(first, stop):
         if fresh:
-            _fetch(inputs, s, band, band_stop)
-        start, end = entries_of(rows, row_of(inputs, s), band, band_stop)
+            _fetch(rows, order, np.uintp(inputs.first + s), band, last_band)
+        r = np.uintp(order[np.uintp(inputs.first + s)])
         Z = sum_of_rows(
-            zero, rows.entries, start, end, network.weights, shape[WEIGHTS] + column, stride
-        )
+            zero, rows.entries, np.uintp(rows.bands[r, band]), np.uintp(rows.bands[r, last_band]),
+            network.weights, weights, stride,
+        )  # fmt: skip
         store(out, origin + s * stride + column, where_positive(Z, Z) if relu else Z)
 
 
-@inlined
-def _fetch(inputs, s, band, band_stop):
+@jit
+def _fetch(rows, order, at, band, last_band):
     """Begin to bring up, for a sample soon to come, what its row holds in some bands.
 
     Shuffled rows lie anywhere in memory, and the processor does not foresee where: without this
     784-10-10 takes twice as long.
     """
-    rows, order, last = inputs.rows, inputs.order, np.uintp(len(inputs.order) - 1)
-    at = np.uintp(inputs.first + s)
+    last = np.uintp(len(order) - 1)
     r = np.uintp(order[min(at + np.uintp(2 * AHEAD), last)])
     prefetch(rows.bands, r * np.uintp(rows.bands.shape[1]))
     r = np.uintp(order[min(at + np.uintp(AHEAD), last)])
-    first, stop = entries_of(rows, r, band, band_stop)
-    for p in range(first, stop, per_line(rows.entries)):
+    for p in range(rows.bands[r, band], rows.bands[r, last_band], per_line(rows.entries)):
         prefetch(rows.entries, p)
-
-
-@inlined
-def row_of(inputs, s):
-    """The number of the row that is the input of sample s."""
-    return np.uintp(inputs.order[np.uintp(inputs.first + s)])
-
-
-@inlined
-def entries_of(rows, r, band, band_stop):
-    """The entries of row r in some bands, first to stop."""
-    start = np.uintp(rows.start[r])
-    return start + np.uintp(rows.bands[r, band]), start + np.uintp(rows.bands[r, band_stop])
 
 
 @jit
@@ -252,13 +208,11 @@ def _pack_activations(network, chunk, layer, first, stop):
 def backward(network, chunk, scratch, layer, first, stop):
     """From dZ of `layer` to dZ of the layer before, over its activations, samples first to stop."""
     shape, before = network.shapes[layer], network.shapes[layer - 1]
-    wide = wide_columns(shape[INPUTS])
-    last = band_count(shape[OUTPUTS])
+    wide = shape[WIDE_INPUTS]
     for s in range(first, stop):
-        pack_row(
-            chunk.dense, shape[DENSE] + s * shape[STRIDE], shape[OUTPUTS], scratch.row, 0, _ONE
-        )
-        entries = scratch.row.bands[0, last] - 1  # without the constant
+        row = shape[DENSE] + s * shape[STRIDE]
+        pack_row(chunk.dense, row, shape[OUTPUTS], scratch.row, FIRST, _ONE)
+        entries = scratch.row.bands[0, shape[OUTPUTS] // BAND + 1] - 1  # without the constant
         row = before[DENSE] + s * before[STRIDE]
         for column in range(0, wide, WIDE):
             _backward_columns(zeros(WIDE), network, chunk, scratch, shape, entries, row, column)
@@ -269,7 +223,7 @@ def backward(network, chunk, scratch, layer, first, stop):
 @jit
 def _backward_columns(zero, network, chunk, scratch, shape, entries, row, column):
     dA = sum_of_rows(
-        zero, scratch.row.entries, 0, entries,
+        zero, scratch.row.entries, np.uintp(0), np.uintp(entries),
         network.transposed, shape[BACK] + column, shape[BACK_STRIDE],
     )  # fmt: skip
     A = load(zero, chunk.dense, row + column)
@@ -277,60 +231,33 @@ def _backward_columns(zero, network, chunk, scratch, shape, entries, row, column
 
 
 @jit
-def task(network, number):
-    """The layer, of those after the first, and its band that are piece of work `number`."""
-    layer = 1
-    while layer < len(network.shapes) and number >= band_count(network.shapes[layer, INPUTS]):
-        number -= band_count(network.shapes[layer, INPUTS])
-        layer += 1
-    return layer, number
-
-
-@jit
 def update(
-    network, chunk, scratch, inputs, layer, band, band_stop, share, shares, samples,
+    network, chunk, scratch, inputs, layer, band, last_band, step, last_step, samples,
     rule, rate, begins, ends,
 ):  # fmt: skip
-    """The gradient of some bands of a layer's weights, and the optimiser's step.
+    """The gradient of some bands of a layer's weights, some steps of columns, and the optimiser's.
 
-    Of the columns only a share, where several threads have the same bands. A batch of several
-    chunks adds up its gradient in `network.gradient`: `begins` and `ends` tell whether this chunk
-    is the batch's first and last.
+    A batch of several chunks adds up its gradient in `network.gradient`: `begins` and `ends` tell
+    whether this chunk is the batch's first and last.
     """
-    shape = network.shapes[layer]
-    steps, wide = column_steps(shape[OUTPUTS])
-    first_step, last_step = share * steps // shares, (share + 1) * steps // shares
-    first_row = band * BAND
-    if shape[OUTPUTS] <= NARROW:
-        if first_step < last_step:
-            rows = min(band_stop * BAND, shape[INPUTS] + 1) - first_row
-            _update_narrow(
-                zeros(NARROW), network, chunk, inputs, layer, band, band_stop, rows, samples,
-                rule, rate, begins, ends,
-            )  # fmt: skip
+    if step == last_step:
+        return
+    if network.shapes[layer, OUTPUTS] <= NARROW:
+        _update_narrow(
+            zeros(NARROW), network, chunk, inputs, layer, band, last_band, samples,
+            rule, rate, begins, ends,
+        )  # fmt: skip
     else:
-        for b in range(band, band_stop):
-            row = b * BAND
-            rows = min(BAND, shape[INPUTS] + 1 - row)
+        for b in range(band, last_band):
             _turn(inputs, scratch, b, samples)
-            for step in range(first_step, min(wide, last_step)):
-                _update_columns(
-                    zeros(WIDE), network, chunk, scratch, shape, row, rows, step * WIDE,
-                    rule, rate, begins, ends,
-                )  # fmt: skip
-            for step in range(max(wide, first_step), last_step):
-                _update_columns(
-                    zeros(NARROW), network, chunk, scratch, shape, row, rows,
-                    wide * WIDE + (step - wide) * NARROW, rule, rate, begins, ends,
-                )  # fmt: skip
-    if layer > 0 and ends and rule.steps:
-        last_row = min(band_stop * BAND, shape[INPUTS])
-        _transpose_band(network, shape, first_row, last_row - first_row)
+            _update_band(
+                network, chunk, scratch, layer, b, step, last_step, rule, rate, begins, ends
+            )
 
 
 @jit
 def _update_narrow(
-    zero, network, chunk, inputs, layer, band, band_stop, rows, samples, rule, rate, begins, ends
+    zero, network, chunk, inputs, layer, band, last_band, samples, rule, rate, begins, ends
 ):
     """`update` of a layer whose dZ fits one register: straight from the packed rows.
 
@@ -339,54 +266,71 @@ def _update_narrow(
     """
     shape = network.shapes[layer]
     stride, origin = shape[STRIDE], shape[WEIGHTS]
-    first_row = origin + band * BAND * stride
+    first_row, last_row = band * BAND, min(last_band * BAND, shape[INPUTS] + 1)
     if begins:
-        for k in range(rows):
-            store(network.gradient, first_row + k * stride, zero)
-    entries = inputs.rows.entries
+        for k in range(first_row, last_row):
+            store(network.gradient, origin + k * stride, zero)
+    bands, entries = inputs.rows.bands, inputs.rows.entries
     for s in range(samples):
         dZ = load(zero, chunk.dense, shape[DENSE] + s * stride)
-        first, stop = entries_of(inputs.rows, row_of(inputs, s), band, band_stop)
-        for p in range(first, stop):
-            row = origin + np.intp(entries[p].column) * stride
-            dW = add_scaled(load(zero, network.gradient, row), scaled(entries[p].value), dZ)
+        r = np.uintp(inputs.order[np.uintp(inputs.first + s)])
+        for p in range(np.uintp(bands[r, band]), np.uintp(bands[r, last_band])):
+            row = origin + column_of(entries, p) * stride
+            dW = add_scaled(load(zero, network.gradient, row), value_of(entries, p), dZ)
             store(network.gradient, row, dW)
     if ends and rule.steps:
-        for k in range(rows):
-            row = first_row + k * stride
+        for k in range(first_row, last_row):
+            row = origin + k * stride
             _step(load(zero, network.gradient, row), network, row, rule, rate)
 
 
 @jit
 def _turn(inputs, scratch, band, samples):
     """For each input of the band, the list of samples in which it is not zero, and the values."""
-    entries = inputs.rows.entries
+    bands, entries = inputs.rows.bands, inputs.rows.entries
     turned, filled = scratch.turned, scratch.filled
     filled[:] = 0
-    first_row = np.uintp(band * BAND)
     for s in range(samples):
-        first, stop = entries_of(inputs.rows, row_of(inputs, s), band, band + 1)
-        for p in range(first, stop):
-            k = np.uintp(entries[p].column) - first_row
+        r = np.uintp(inputs.order[np.uintp(inputs.first + s)])
+        for p in range(np.uintp(bands[r, band]), np.uintp(bands[r, band + 1])):
+            k = np.uintp(column_of(entries, p) - band * BAND)
             q = k * np.uintp(TURNED) + np.uintp(filled[k])
             turned[q].column = s
-            turned[q].value = scaled(entries[p].value)
+            turned[q].value = value_of(entries, p)
             filled[k] += 1
 
 
 @jit
-def _update_columns(
-    zero, network, chunk, scratch, shape, first_row, rows, column, rule, rate, begins, ends
-):
+def _update_band(network, chunk, scratch, layer, band, step, last_step, rule, rate, begins, ends):
+    """The update from the lists of a band that is turned round."""
+    wide = network.shapes[layer, WIDE_STEPS]
+    while step < last_step:
+        if step < wide:
+            _update_columns(
+                zeros(WIDE), network, chunk, scratch, layer, band, step * WIDE,
+                rule, rate, begins, ends,
+            )  # fmt: skip
+        else:
+            _update_columns(
+                zeros(NARROW), network, chunk, scratch, layer, band,
+                wide * WIDE + (step - wide) * NARROW, rule, rate, begins, ends,
+            )  # fmt: skip
+        step += 1
+
+
+@jit
+def _update_columns(zero, network, chunk, scratch, layer, band, column, rule, rate, begins, ends):
+    shape = network.shapes[layer]
     filled = scratch.filled
     unmoved = rule.steps and not rule.momentum and begins and ends  # where no sample has an entry
-    for k in range(rows):
+    first_row = band * BAND
+    for k in range(min(BAND, shape[INPUTS] + 1 - first_row)):
         if unmoved and filled[k] == 0:
             continue
         at = shape[WEIGHTS] + (first_row + k) * shape[STRIDE] + column
         dW = sum_of_rows(
             zero if begins else load(zero, network.gradient, at),
-            scratch.turned, k * TURNED, k * TURNED + filled[k],
+            scratch.turned, np.uintp(k * TURNED), np.uintp(k * TURNED + filled[k]),
             chunk.dense, shape[DENSE] + column, shape[STRIDE],
         )  # fmt: skip
         if ends and rule.steps:
@@ -405,10 +349,12 @@ def _step(dW, network, at, rule, rate):
 
 
 @jit
-def _transpose_band(network, shape, first_row, rows):
-    """Bring the transposed copy of W, which `backward` gathers from, up to date."""
+def transpose(network, layer, band):
+    """Bring the transposed copy of W, which `backward` gathers from, up to date for a band."""
+    shape = network.shapes[layer]
+    first_row = band * BAND
     for j in range(shape[OUTPUTS]):
         source = shape[WEIGHTS] + first_row * shape[STRIDE] + j
         target = shape[BACK] + j * shape[BACK_STRIDE] + first_row
-        for k in range(rows):
+        for k in range(min(BAND, shape[INPUTS] - first_row)):
             network.transposed[target + k] = network.weights[source + k * shape[STRIDE]]

@@ -11,9 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmnist.kernels.jit import entry
-from fastmnist.kernels.packed import BAND, FLOATS, SLACK, Packed, new_packed
-from fastmnist.kernels.vectors import NARROW
+from fastmnist.kernels.packed import BAND, FLOATS, SLACK, Packed, band_count, new_packed
+from fastmnist.kernels.vectors import NARROW, WIDE
 from fastmnist.parameters import Parameters, aligned_zeros, row_stride
 
 # Samples that pass through the network together, between two meetings of the threads. Larger
@@ -29,23 +28,29 @@ TURNED = CHUNK + 8
     INPUTS,  # number of inputs, without the constant 1
     OUTPUTS,
     STRIDE,  # from row to row of W, of its gradient, and of Z
+    STEPS,  # in how many steps the outputs are worked off
+    WIDE_STEPS,  # and how many of them, the first, are `WIDE`
+    BANDS,  # of inputs
+    WIDE_INPUTS,  # how many inputs are worked off `WIDE` at a time, backward
     WEIGHTS,  # where W begins in the parameters
     DENSE,  # where Z begins in `Chunk.dense`, one row a sample; it becomes A and then dZ in place
     ROWS,  # which row of `Chunk.rows` is the first of its inputs (the first layer's: of the data)
     BACK,  # where the transposed W begins in `Network.transposed`
     BACK_STRIDE,
-) = range(8)
+) = range(12)
 
+# The columns of a list of pieces: see `pieces_of`.
+PIECE, FIRST_BAND, LAST_BAND, FIRST_STEP, LAST_STEP = range(5)
 
-# As numbers of NumPy: for a literal 0 of Python's, Numba compiles every function once more.
-FIRST_LAYER = np.int64(0)
-ALL_COLUMNS = (np.int64(0), np.int64(1))  # share 0 of 1
+# As a number of NumPy: for a literal 0 of Python's, Numba compiles every function once more.
+FIRST = np.int64(0)
 
 
 class Network(NamedTuple):
     """A network's parameters and everything shaped like them."""
 
-    shapes: NDArray[np.int64]  # (layers, 8)
+    shapes: NDArray[np.int64]  # (layers, 12)
+    tasks: NDArray[np.int64]  # (tasks, 2): each layer after the first, and each band of it
     weights: NDArray[np.float32]
     transposed: NDArray[np.float32]
     gradient: NDArray[np.float32]
@@ -58,7 +63,7 @@ class Chunk(NamedTuple):
     rows: Packed  # the inputs of all layers but the first
     order: NDArray[np.int64]  # of these rows: as they stand
     dense: NDArray[np.float32]  # outputs of all layers
-    parts: NDArray[np.float32]  # (pieces, samples, STRIDE): the parts of the first layer's Z
+    parts: NDArray[np.float32]  # (pieces, samples * STRIDE): the parts of the first layer's Z
 
 
 class Scratch(NamedTuple):
@@ -87,17 +92,31 @@ class Rule(NamedTuple):
 
 def shapes_of(params: Parameters, samples: int) -> NDArray[np.int64]:
     """The table of shapes for chunks of `samples`."""
-    table = np.zeros((len(params), 8), np.int64)
+    table = np.zeros((len(params), 12), np.int64)
     dense = rows = back = 0
     for row, inputs, outputs, weights in zip(
         table, params.sizes[:-1], params.sizes[1:], params.offsets, strict=True
     ):
-        stride, back_stride = row_stride(outputs), row_stride(inputs)
-        row[:] = inputs, outputs, stride, weights, dense, rows, back, back_stride
-        dense += samples * stride
-        rows += samples if weights else 0
-        back += outputs * back_stride if weights else 0  # nothing flows back into the images
+        wide = _wide_columns(outputs)
+        row[INPUTS], row[OUTPUTS], row[STRIDE] = inputs, outputs, row_stride(outputs)
+        row[STEPS] = wide // WIDE + -(-max(0, outputs - wide) // NARROW)
+        row[WIDE_STEPS], row[BANDS] = wide // WIDE, band_count(inputs)
+        row[WIDE_INPUTS], row[BACK_STRIDE] = _wide_columns(inputs), row_stride(inputs)
+        row[WEIGHTS], row[DENSE], row[ROWS], row[BACK] = weights, dense, rows, back
+        dense += samples * row[STRIDE]
+        if weights:  # the first layer's inputs are the data, and nothing flows back into them
+            rows += samples
+            back += outputs * row[BACK_STRIDE]
     return table
+
+
+def _wide_columns(columns: int) -> int:
+    """How many columns are worked off `WIDE` at a time; those left over are narrow.
+
+    Rows have room for one more cache line where their number of lines would be even, so the last
+    wide step may reach beyond the columns, into padding.
+    """
+    return min(row_stride(columns) // WIDE, -(-columns // WIDE)) * WIDE
 
 
 def new_network(
@@ -112,8 +131,12 @@ def new_network(
     for row, (W, _) in zip(shapes[1:], params[1:], strict=True):
         block = transposed[row[BACK] :][: row[OUTPUTS] * row[BACK_STRIDE]]
         block.reshape(row[OUTPUTS], row[BACK_STRIDE])[:, : row[INPUTS]] = W.T
+    tasks = [
+        (layer, band) for layer in range(1, len(shapes)) for band in range(shapes[layer, BANDS])
+    ]
     return Network(
         shapes,
+        np.array(tasks, np.int64).reshape(-1, 2),
         params.flat,
         transposed,
         (gradient or Parameters(params.sizes)).flat,
@@ -121,8 +144,7 @@ def new_network(
     )
 
 
-@entry
-def piece_count(outputs):
+def piece_count(outputs: int) -> int:
     """Into how many pieces a first layer of so many outputs is divided.
 
     The first layer, by far the largest, is divided by its inputs into pieces of consecutive bands.
@@ -134,21 +156,47 @@ def piece_count(outputs):
     return 2 if outputs <= NARROW else 4
 
 
+def pieces_of(member: int, members: int, network: Network) -> NDArray[np.int64]:
+    """The pieces of one member of a team: of each its number, bands and steps, first to last.
+
+    Where there are more members than pieces, those with the same piece divide its steps.
+    """
+    pieces, bands, steps = (
+        piece_count(network.shapes[0, OUTPUTS]),
+        *network.shapes[0, [BANDS, STEPS]],
+    )
+    share, shares = member // pieces, max(1, -(-(members - member % pieces) // pieces))
+    if members <= pieces:
+        share, shares = 0, 1
+    return np.array(
+        [
+            (
+                *(piece, piece * bands // pieces, (piece + 1) * bands // pieces),
+                *(share * steps // shares, (share + 1) * steps // shares),
+            )
+            for piece in range(member % pieces, pieces, members)
+        ]
+    )
+
+
 def new_chunk(sizes: tuple[int, ...], samples: int) -> Chunk:
     """Room for `samples` samples in all layers."""
-    rows = new_packed([units for units in sizes[1:-1] for _ in range(samples)])
+    lengths = np.repeat(np.array(sizes[1:-1], np.int64) + 1, samples)
+    size = samples * row_stride(sizes[1])
+    pieces = piece_count(sizes[1])
     return Chunk(
-        rows,
-        np.arange(rows.rows),
+        new_packed(lengths, max(sizes[1:]), FLOATS),
+        np.arange(len(lengths)),
         aligned_zeros(samples * sum(map(row_stride, sizes[1:]))),
-        aligned_zeros(piece_count(sizes[1]) * samples * row_stride(sizes[1])),
+        aligned_zeros(pieces * size).reshape(pieces, size),
     )
 
 
 def new_scratch(sizes: tuple[int, ...]) -> Scratch:
     """Room for one thread's own work."""
+    most = max(sizes[1:])
     return Scratch(
-        new_packed([max(sizes[1:])]),
+        new_packed(np.array([most + 1]), most, FLOATS),
         np.empty(BAND * TURNED + SLACK, FLOATS),
         np.empty(BAND, np.int64),
     )

@@ -16,11 +16,14 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba.core import types
-from numba.extending import overload
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from fastmnist.kernels.jit import entry, inlined
+from fastmnist.kernels.vectors import _address
+from fastmnist.parameters import aligned_zeros
 
 # Columns in a band. A band of a chunk is turned round at a time for the update: with 64 there are
 # more short loops to mispredict (784-128-10: 1.04 times as slow), with 200 fewer bands to share.
@@ -37,40 +40,30 @@ _SCALED = np.arange(256, dtype=np.float32) / np.float32(255)
 class Packed(NamedTuple):
     """Rows without their zeros.
 
-    The band b of row r stands at ``start[r] + bands[r, b]`` to ``start[r] + bands[r, b + 1]``.
+    Band b of row r is ``entries[bands[r, b] : bands[r, b + 1]]``; the last one ends the row.
     """
 
-    start: NDArray[np.int64]  # (rows,)
-    bands: NDArray[np.uint32]  # (rows, band_count + 1)
+    bands: NDArray[np.int64]  # (rows, band_count + 1)
     entries: NDArray[np.void]  # PIXELS or FLOATS
 
     @property
     def rows(self) -> int:
         """How many rows there are."""
-        return len(self.start)
+        return len(self.bands)
 
 
-def scaled(value):
-    """The value of an entry as the network sees it: pixels in [0, 1], floats as they are."""
-    raise NotImplementedError("compiled only")
-
-
-@overload(scaled, inline="always")
-def _scaled(value):
-    return (lambda value: _SCALED[value]) if value == types.uint8 else (lambda value: value)
-
-
-@entry
-def band_count(columns):
+def band_count(columns: int) -> int:
     """Bands of `columns` columns and the constant 1 behind them."""
     return columns // BAND + 1
 
 
-def new_packed(columns: list[int]) -> Packed:
-    """Room for rows of floats, the i-th of so many columns as ``columns[i]``."""
-    start = np.cumsum([0, *(count + 1 for count in columns)])
-    bands = np.zeros((len(columns), band_count(max(columns, default=0)) + 1), np.uint32)
-    return Packed(start[:-1], bands, np.zeros(start[-1] + SLACK, FLOATS))
+def new_packed(lengths: NDArray[np.int64], columns: int, kind: np.dtype[np.void]) -> Packed:
+    """Room for rows of at most so many entries each, the constant 1 included."""
+    bands = band_count(columns) + 1
+    # a row's bands are one read of memory if they do not cross the end of a cache line
+    table = aligned_zeros(2 * len(lengths) * bands).view(np.int64).reshape(len(lengths), bands)
+    table[1:, 0] = np.cumsum(lengths[:-1])
+    return Packed(table, np.zeros(lengths.sum() + SLACK, kind))
 
 
 def pack(X: NDArray[Any]) -> Packed:
@@ -79,31 +72,63 @@ def pack(X: NDArray[Any]) -> Packed:
     if X.dtype == np.uint8 and columns >= 2**16:
         X = _SCALED[X]
     pixels = X.dtype == np.uint8
-    start = np.zeros(rows + 1, np.int64)
-    _count_entries(X, start)
-    packed = Packed(
-        start[:-1],
-        np.empty((rows, band_count(columns) + 1), np.uint32),
-        np.empty(start[-1] + SLACK, PIXELS if pixels else FLOATS),
-    )
+    lengths = np.empty(rows, np.int64)
+    _count_entries(X, lengths)
+    packed = new_packed(lengths, columns, PIXELS if pixels else FLOATS)
     _pack_rows(X.reshape(-1), columns, packed, X.dtype.type(255 if pixels else 1))
     return packed
 
 
+@intrinsic
+def column_of(typingctx: Any, entries: Any, p: Any) -> Any:
+    """The column of entry p."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        column = _field(context, builder, signature.args[0], *args, "column")
+        return builder.zext(column, context.get_value_type(types.intp))
+
+    return types.intp(entries, types.uintp), codegen
+
+
+@intrinsic
+def value_of(typingctx: Any, entries: Any, p: Any) -> Any:
+    """The value of entry p, as float32; of a pixel, scaled to [0, 1]."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        value = _field(context, builder, signature.args[0], *args, "value")
+        if signature.args[0].dtype.typeof("value") == types.float32:
+            return value
+        table = cgutils.global_constant(
+            builder.module, "scaled", ir.Constant(ir.ArrayType(ir.FloatType(), 256), list(_SCALED))
+        )
+        pixel = builder.zext(value, ir.IntType(64))
+        return builder.load(builder.gep(table, [ir.IntType(32)(0), pixel]))
+
+    return types.float32(entries, types.uintp), codegen
+
+
+def _field(context: Any, builder: Any, kind: Any, entries: Any, p: Any, name: str) -> Any:
+    record = builder.bitcast(
+        _address(context, builder, kind, entries, p), ir.IntType(8).as_pointer()
+    )
+    field = context.get_data_type(kind.dtype.typeof(name)).as_pointer()
+    at = ir.IntType(32)(kind.dtype.offset(name))
+    return builder.load(builder.bitcast(builder.gep(record, [at]), field))
+
+
 @entry
-def _count_entries(X, start):
-    """Fill `start` from the number of entries of each row."""
+def _count_entries(X, lengths):
     for r in range(len(X)):
         row = X[r]
         entries = 1
         for k in range(len(row)):
             entries += row[k] != 0
-        start[r + 1] = start[r] + entries
+        lengths[r] = entries
 
 
 @entry
 def _pack_rows(X, columns, packed, one):
-    for r in range(len(packed.start)):
+    for r in range(len(packed.bands)):
         pack_row(X, r * columns, columns, packed, r, one)
 
 
@@ -114,18 +139,16 @@ def pack_row(X, first, columns, packed, r, one):
     Every column is written and the position moves on if it is not zero, which needs no branch;
     the last write of a row never passes the place of its constant 1.
     """
-    entries = packed.entries
-    start, end = np.uintp(packed.start[r]), np.uintp(columns)
-    at = start
-    band = 0
-    for begin in range(np.uintp(0), end + np.uintp(1), np.uintp(BAND)):
-        packed.bands[r, band] = at - start
-        band += 1
-        for k in range(begin, min(begin + np.uintp(BAND), end)):
+    bands, entries = packed.bands, packed.entries
+    at, band = np.uintp(bands[r, 0]), 1
+    for begin in range(0, columns + 1, BAND):
+        for k in range(np.uintp(begin), np.uintp(min(begin + BAND, columns))):
             x = X[np.uintp(first) + k]
             entries[at].column = k
             entries[at].value = x
             at += np.uintp(x != 0)
+        bands[r, band] = at
+        band += 1
     entries[at].column = columns
     entries[at].value = one
-    packed.bands[r, band] = at + np.uintp(1) - start
+    bands[r, band - 1] = at + np.uintp(1)
