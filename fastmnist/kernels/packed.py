@@ -84,7 +84,8 @@ def column_of(typingctx: Any, entries: Any, p: Any) -> Any:
     """The column of entry p."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        column = _field(context, builder, signature.args[0], *args, "column")
+        entries, p = args
+        column = _field(context, builder, signature.args[0], entries, p, "column")
         return builder.zext(column, context.get_value_type(types.intp))
 
     return types.intp(entries, types.uintp), codegen
@@ -95,7 +96,8 @@ def value_of(typingctx: Any, entries: Any, p: Any) -> Any:
     """The value of entry p, as float32; of a pixel, scaled to [0, 1]."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        value = _field(context, builder, signature.args[0], *args, "value")
+        entries, p = args
+        value = _field(context, builder, signature.args[0], entries, p, "value")
         if signature.args[0].dtype.typeof("value") == types.float32:
             return value
         table = cgutils.global_constant(
