@@ -6,11 +6,14 @@ a message that says why, 2 wrong usage, 130 interrupted.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
+import subprocess
+import sys
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -221,12 +224,12 @@ def train(
         "schedule": schedule,
     }
     plan = replace(RECIPES[recipe], **{k: v for k, v in changes.items() if v is not None})
-    source, split = _load(data, data_dir)
+    with _compiling():
+        source, split = _load(data, data_dir)
     network = plan.model(split.train, seed=seed)
     for part in split:
         say(_described(part))
     say(f"network {_shape(network)}, {plan.describe()}, seed {seed}")
-    _compile()
     with Progress(plan.epochs) as progress:
         history = plan.fit(
             network, split.train, backend=backend, threads=threads, seed=seed, callbacks=[progress]
@@ -268,7 +271,6 @@ def evaluate(
     """Test a saved network on the test images of a data set."""
     network = MLP.load(model)
     source, split = _load(data or _trained_with(model), data_dir)
-    _compile()
     report = metrics.evaluate(network, split.test, threads=threads)
     if as_json:
         result = {
@@ -293,7 +295,6 @@ def predict(
 ) -> None:
     """Read digits: photos or scans, of any size, dark on light or light on dark."""
     network = MLP.load(model)
-    _compile()
     names = _class_names(model)
     found: list[dict[str, Any]] = []
     failed = False
@@ -419,13 +420,29 @@ def _load(data: str, data_dir: Path | None) -> tuple[str, datasets.Split]:
     return data if data in (*SETS, datasets.GENERATED) else os.path.abspath(data), split
 
 
-def _compile() -> None:
-    """Compile the kernels, saying so where none are kept on disk: it takes seconds."""
+@contextlib.contextmanager
+def _compiling() -> Iterator[None]:
+    """Have the kernels compiled, saying so, by the end of the block: it takes seconds.
+
+    Another process does it, and leaves the result on disk for this one.
+    """
     from fastmnist.kernels import jit, warmup
 
     kept = jit.folder()
-    if kept is None or not any(kept.glob("*.nbc")):
+    ready = kept is not None and any(kept.glob("epoch.train-*.nbc"))
+    if not ready:
         say("compiling the kernels; this takes some seconds, the first time only")
+    if ready or kept is None:
+        yield
+    else:
+        code = "import fastmnist; fastmnist.warmup(prediction=False)"
+        silent: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        with subprocess.Popen([sys.executable, "-c", code], **silent) as other:
+            try:
+                yield
+            except BaseException:
+                other.terminate()
+                raise
     warmup(prediction=False)  # the rest can wait until the first epoch is done
 
 

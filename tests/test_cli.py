@@ -178,9 +178,22 @@ def test_compiling_is_announced_once(monkeypatch, tmp_path, csv, capsys):
     monkeypatch.setattr(jit, "folder", lambda: tmp_path)
     for kept in (False, True):
         if kept:
-            (tmp_path / "kernel.nbc").touch()
+            (tmp_path / "epoch.train-1.nbc").touch()
         assert main(["train", "--data", csv, "--epochs", "1"]) == 0
         assert ("compiling the kernels" in capsys.readouterr().err) is not kept
+
+
+def test_compiling_ends_when_there_is_nothing_to_train_with(monkeypatch, tmp_path, capsys):
+    from fastmnist.kernels import jit
+
+    started, start = [], subprocess.Popen
+    monkeypatch.setattr(jit, "folder", lambda: tmp_path)
+    monkeypatch.setattr(
+        subprocess, "Popen", lambda *args, **kw: started.append(start(*args, **kw)) or started[-1]
+    )
+    assert main(["train", "--data", str(tmp_path / "none.csv")]) == 1
+    assert "none.csv" in capsys.readouterr().err
+    assert started[0].returncode != 0
 
 
 def test_without_matplotlib_training_works_and_names_the_extra(monkeypatch, tmp_path, csv, capsys):
