@@ -1,0 +1,110 @@
+"""The results of a comparison: as JSON, as a Markdown table, and as a picture."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.peers import CONTENDERS, OURS, SHOWN_ONLY
+
+KERNELS = OURS[0]
+
+
+@dataclass
+class Row:
+    """One network, batch and density."""
+
+    network: str
+    batch: int
+    density: float
+    loss: float  # of the first epoch, as the kernels compute it
+    flops: float  # of an epoch as dense products
+    peak: float  # operations a second, as this machine's own sgemm reaches them
+    seconds: dict[str, list[float]]
+
+    @property
+    def fastest_peer(self) -> str:
+        """The fastest of those that are measured against."""
+        peers = [name for name in self.seconds if name not in (*OURS, *SHOWN_ONLY)]
+        return min(peers, key=self.median)
+
+    def median(self, name: str) -> float:
+        return statistics.median(self.seconds[name])
+
+    def ratio(self, name: str) -> float:
+        """How many times as long as the kernels."""
+        return self.median(name) / self.median(KERNELS)
+
+    @property
+    def share_of_peak(self) -> float:
+        """The kernels' time as a share of what dense products take at the machine's best."""
+        return self.flops / self.peak / self.median(KERNELS)
+
+    def as_dict(self) -> dict[str, Any]:
+        peers = {"fastest_peer": self.fastest_peer} if self._has_peers else {}
+        medians = {name: self.median(name) for name in self.seconds}
+        return asdict(self) | peers | {"medians": medians, "share_of_peak": self.share_of_peak}
+
+    @property
+    def _has_peers(self) -> bool:
+        return any(name not in (*OURS, *SHOWN_ONLY) for name in self.seconds)
+
+    def markdown(self, names: list[str]) -> str:
+        cells = [self._cell(name) for name in names]
+        against = f"{self.ratio(self.fastest_peer):.1f}" if self._has_peers else ""
+        return (
+            f"| {self.network} | {self.batch} | {100 * self.density:.0f} % | {' | '.join(cells)} "
+            f"| {against} | {self.share_of_peak:.2f} |"
+        )
+
+    def _cell(self, name: str) -> str:
+        if name not in self.seconds:
+            return ""
+        least, most = min(self.seconds[name]), max(self.seconds[name])
+        text = f"{1e3 * self.median(name):.1f} ({1e3 * least:.1f} to {1e3 * most:.1f})"
+        return f"**{text}**" if name == min(self.seconds, key=self.median) else text
+
+
+def header(names: list[str]) -> str:
+    """The first two lines of the table."""
+    columns = ["network", "batch", "not zero", *names, "fastest peer : kernels", "dense peak"]
+    return f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}"
+
+
+def save(rows: list[Row], conditions: dict[str, Any], folder: Path) -> None:
+    """peers.json, peers.md and peers.png."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [name for name in CONTENDERS if any(name in row.seconds for row in rows)]
+    results = {"conditions": conditions, "rows": [row.as_dict() for row in rows]}
+    (folder / "peers.json").write_text(json.dumps(results, indent=2) + "\n")
+    lines = [row.markdown(names) for row in rows]
+    table = f"{conditions['sentence']}\n\n{header(names)}\n" + "\n".join(lines) + "\n"
+    (folder / "peers.md").write_text(table)
+    _draw(rows, names, folder / "peers.png")
+
+
+def _draw(rows: list[Row], names: list[str], path: Path) -> None:
+    """How many times as long as the kernels each contender takes, one group of bars a row."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 1 + 0.9 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    others = [name for name in names if name != KERNELS]
+    height = 0.8 / len(others)
+    for i, name in enumerate(others):
+        at = [r + (i - (len(others) - 1) / 2) * height for r, row in enumerate(rows)]
+        ratios = [row.ratio(name) if name in row.seconds else 0 for row in rows]
+        axes.barh(at, ratios, height, label=name)
+    axes.axvline(1, color="black", linewidth=1)
+    labels = [f"{row.network}\nbatch {row.batch}, {100 * row.density:.0f} %" for row in rows]
+    axes.set_yticks(range(len(rows)), labels)
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.set_xticks([1, 2, 3, 5, 10, 20, 50], ["1", "2", "3", "5", "10", "20", "50"], minor=False)
+    axes.set_xticks([], minor=True)
+    axes.set_xlabel("time of an epoch, in times of fastmnist's kernels")
+    axes.legend(loc="lower right", fontsize="small")
+    figure.savefig(path, dpi=120)
