@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastmnist import checks
 from fastmnist.kernels import epoch, team
 from fastmnist.kernels.network import CHUNK, Rule, new_chunk, new_network, new_scratch, pieces_of
-from fastmnist.kernels.packed import Packed, pack
+from fastmnist.kernels.packed import Packed, new_packed, pack, packable
 from fastmnist.kernels.team import thread_count
 from fastmnist.optimizers import SGD
 from fastmnist.parameters import Gradients, Parameters
@@ -66,19 +66,29 @@ def forward(params: Params, X: ArrayLike | Packed, *, threads: int | None = None
 def logits(params: Params, X: ArrayLike | Packed, *, threads: int | None = None) -> NDArray[Any]:
     """The last layer before softmax, float32 of shape (n, classes); arguments as of `forward`."""
     own = _own(params)
-    rows = prepare(X, own.sizes[0])
-    Z = np.empty((rows.rows, own.sizes[-1]), np.float32)
-    members = max(1, min(thread_count(threads), rows.rows // _GROUP))
-    group = min(_GROUP, rows.rows)
+    samples = X if isinstance(X, Packed) else checks.features(X, own.sizes[0])
+    count = samples.rows if isinstance(samples, Packed) else len(samples)
+    Z = np.empty((count, own.sizes[-1]), np.float32)
+    members = max(1, min(thread_count(threads), count // _GROUP))
+    group = min(_GROUP, count)
     network = new_network(own, group)
-    order = np.arange(rows.rows)
     pieces = pieces_of(0, 1, network)  # each member computes whole outputs
     work = [
-        (group, pieces, network, new_chunk(own.sizes, group), rows, order, Z)
+        (group, pieces, network, new_chunk(own.sizes, group), *_to_predict(samples, group), Z)
         for _ in range(members)
     ]
     team.run_briefly(epoch.outputs, work)
     return Z
+
+
+def _to_predict(X: NDArray[Any] | Packed, group: int) -> tuple[Any, Any, Packed, NDArray[Any]]:
+    """What one member packs, and the constant 1; and the rows it predicts, in which order."""
+    if isinstance(X, Packed):
+        value = X.entries.dtype["value"]
+        return np.empty(0, value), value.type(), X, np.arange(X.rows)
+    X, kind, one = packable(X)
+    room = np.full(group, X.shape[1] + 1)
+    return X.reshape(-1), one, new_packed(room, X.shape[1], kind), np.arange(group)
 
 
 def loss_and_gradients(

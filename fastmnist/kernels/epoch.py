@@ -20,6 +20,7 @@ from fastmnist.kernels.network import (
     FIRST,
     FIRST_BAND,
     FIRST_STEP,
+    INPUTS,
     LAST_BAND,
     LAST_STEP,
     OUTPUTS,
@@ -28,6 +29,7 @@ from fastmnist.kernels.network import (
     STRIDE,
     Inputs,
 )
+from fastmnist.kernels.packed import pack_row
 from fastmnist.kernels.vectors import (
     NARROW,
     add,
@@ -104,13 +106,19 @@ def train(
 
 
 @entry
-def outputs(words, group, pieces, network, chunk, rows, order, Z):
-    """One thread's part of Z[i] = output of the last layer for the i-th packed row of `order`."""
-    last = network.shapes[len(network.shapes) - 1]
+def outputs(words, group, pieces, network, chunk, X, one, rows, order, Z):
+    """One thread's part of Z[i] = output of the last layer for the i-th sample.
+
+    Samples are packed in groups, from X into `rows`; or X is empty and `rows` holds them all.
+    """
+    last, columns = network.shapes[len(network.shapes) - 1], network.shapes[0, INPUTS]
     start = fetch_add(words, CLAIMED, group)
-    while start < len(order):
-        samples = min(group, len(order) - start)
-        inputs = Inputs(rows, order, start)
+    while start < len(Z):
+        samples = min(group, len(Z) - start)
+        if len(X) > 0:
+            for s in range(samples):
+                pack_row(X, (start + s) * columns, columns, rows, s, one)
+        inputs = Inputs(rows, order, FIRST if len(X) > 0 else start)
         for piece in pieces:
             forward_piece(network, chunk, inputs, piece, samples)
         add_pieces(network, chunk, FIRST, samples)

@@ -79,7 +79,7 @@ class Inputs(NamedTuple):
 
     rows: Packed
     order: NDArray[np.int64]
-    first: int
+    first: int | np.int64
 
 
 class Rule(NamedTuple):

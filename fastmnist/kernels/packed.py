@@ -68,15 +68,19 @@ def new_packed(lengths: NDArray[np.int64], columns: int, kind: np.dtype[np.void]
 
 def pack(X: NDArray[Any]) -> Packed:
     """The packed form of `X`, uint8 or float32 of shape (rows, columns)."""
-    rows, columns = X.shape
-    if X.dtype == np.uint8 and columns >= 2**16:
-        X = _SCALED[X]
-    pixels = X.dtype == np.uint8
-    lengths = np.empty(rows, np.int64)
+    X, kind, one = packable(X)
+    lengths = np.empty(len(X), np.int64)
     _count_entries(X, lengths)
-    packed = new_packed(lengths, columns, PIXELS if pixels else FLOATS)
-    _pack_rows(X.reshape(-1), columns, packed, X.dtype.type(255 if pixels else 1))
+    packed = new_packed(lengths, X.shape[1], kind)
+    _pack_rows(X.reshape(-1), X.shape[1], packed, one)
     return packed
+
+
+def packable(X: NDArray[Any]) -> tuple[NDArray[Any], np.dtype[np.void], Any]:
+    """`X` so that its columns can be numbered, the kind of its entries, and the constant 1."""
+    if X.dtype == np.uint8 and X.shape[1] < 2**16:
+        return X, PIXELS, np.uint8(255)
+    return (_SCALED[X] if X.dtype == np.uint8 else X), FLOATS, np.float32(1)
 
 
 @intrinsic
