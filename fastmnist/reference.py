@@ -161,7 +161,7 @@ def _layers(params: Params, X: Array) -> list[Array]:
 
 
 def _scaled(X: Array, dtype: np.dtype[Any]) -> Array:
-    rows = X.reshape(len(X), -1)
+    rows = X.reshape(len(X), np.prod(X.shape[1:]))  # not -1: there may be no rows
     if rows.dtype == np.uint8:
         return np.divide(rows, 255, dtype=dtype)
     return rows.astype(dtype, copy=False)

@@ -5,6 +5,8 @@ import io
 import json
 import os
 import pickle
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -456,3 +458,23 @@ def test_saving_into_no_folder_fails(model, tmp_path):
     with pytest.raises(FileNotFoundError):
         model.save(tmp_path / "nowhere" / "model.npz")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float64])
+def test_few_images_and_many_are_predicted_alike(dtype):
+    model = fm.MLP([30, 20, 10], seed=0)
+    X = np.random.default_rng(0).integers(0, 3, (200, 30)).astype(dtype)
+    P = model.predict_proba(X)
+    for few in (X[:0], X[:1], X[:63], X[:64]):
+        assert np.array_equal(model.predict(few), P[: len(few)].argmax(axis=1))
+        got = model.predict_proba(few)
+        assert got.dtype == np.float32
+        np.testing.assert_allclose(got, P[: len(few)], rtol=1e-5)
+
+
+def test_predicting_a_few_images_needs_no_numba():
+    code = (
+        "import sys, numpy as np, fastmnist as fm; "
+        "fm.MLP([4, 3, 2]).predict(np.ones((1, 4))); assert 'numba' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -41,7 +41,8 @@ def main() -> None:
     arguments = parser.parse_args()
 
     names = [name for name in arguments.only or CONTENDERS if installed(name)]
-    about = conditions(arguments.images, arguments.rounds)
+    data = "random pixels" if arguments.densities else workloads.data_name()
+    about = conditions(data, arguments.images, arguments.rounds)
     print(about["sentence"], end="\n\n")
     print(header(names), flush=True)
     rows = []
@@ -98,7 +99,7 @@ def sgemm_peak(size: int = 2048, rounds: int = 5) -> float:
     return 2 * size**3 / best
 
 
-def conditions(images: int, rounds: int) -> dict[str, object]:
+def conditions(data: str, images: int, rounds: int) -> dict[str, object]:
     """What the figures belong to."""
     from llvmlite.binding import get_host_cpu_name
 
@@ -109,13 +110,14 @@ def conditions(images: int, rounds: int) -> dict[str, object]:
         except PackageNotFoundError:
             continue
     sentence = (
-        f"One epoch of plain SGD over {images:,} images ({workloads.data_name()}), float32, "
+        f"One epoch of plain SGD over {images:,} images ({data}), float32, "
         f"{THREADS} threads: milliseconds, median (fastest to slowest) of {rounds}, in turns. "
         f"{os.cpu_count()} processors, {get_host_cpu_name()}; Python {platform.python_version()}, "
         f"{', '.join(f'{name} {number}' for name, number in versions.items())}."
     )
     return {
         "sentence": sentence,
+        "data": data,
         "images": images,
         "rounds": rounds,
         "threads": THREADS,

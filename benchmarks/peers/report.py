@@ -90,7 +90,7 @@ def _draw(rows: list[Row], names: list[str], path: Path) -> None:
     """How many times as long as the kernels each contender takes, one group of bars a row."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 1 + 0.9 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(9, 1 + 0.7 * len(rows)), layout="constrained")
     axes = figure.subplots()
     others = [name for name in names if name != KERNELS]
     height = 0.8 / len(others)
@@ -101,7 +101,7 @@ def _draw(rows: list[Row], names: list[str], path: Path) -> None:
     axes.axvline(1, color="black", linewidth=1)
     labels = [f"{row.network}\nbatch {row.batch}, {100 * row.density:.0f} %" for row in rows]
     axes.set_yticks(range(len(rows)), labels)
-    axes.invert_yaxis()
+    axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xscale("log")
     axes.set_xticks([1, 2, 3, 5, 10, 20, 50], ["1", "2", "3", "5", "10", "20", "50"], minor=False)
     axes.set_xticks([], minor=True)
