@@ -31,7 +31,7 @@ def test_a_row_has_a_cell_for_every_column_and_marks_the_fastest():
     names = ["fastmnist kernels", "PyTorch compiled", "JAX"]
     line = ROW.markdown(names)
     assert line.count("|") == report.header(names).splitlines()[0].count("|")
-    assert "**20.0 (10.0 to 30.0)** |  | 50.0 (40.0 to 60.0) | 2.5 | 0.50 |" in line
+    assert "**20.0 (10.0 to 30.0)** |  | 50.0 (40.0 to 60.0) | 2.5 | 4.0 | 0.50 |" in line
 
 
 def test_operations_are_those_of_dense_products():
