@@ -4,7 +4,7 @@
     backward   dA[s] = sum of dZ[s, j] * W.T[j]   over the active units j of sample s
     update     dW[k] = sum of A[s, k]  * dZ[s]    over the samples s whose input k is non-zero
 
-Each is `sum_of_rows`: a list of (index, value) and a matrix whose rows are gathered, the sum held
+Each is `sum_of_rows`: a list of (column, value) and a matrix whose rows are gathered, the sum held
 in registers, `WIDE` columns at a time and then `NARROW` ones. For the update the chunk is turned
 round, one band of inputs at a time: for each input, the list of its samples.
 """
