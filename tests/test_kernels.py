@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastmnist import kernels, reference
+from fastmnist.kernels import network
 from fastmnist.optimizers import SGD
 from fastmnist.parameters import Parameters
 
@@ -415,3 +416,14 @@ def test_any_number_of_threads_gives_the_same_bits(threads):
         kernels.forward(case.params, case.X, threads=threads),
         kernels.forward(case.params, case.X, threads=1),
     )
+
+
+@pytest.mark.parametrize("outputs", [10, 128])
+@pytest.mark.parametrize("members", [1, 2, 3, 4, 5, 7, 16])
+def test_each_step_of_each_piece_is_one_members(outputs, members):
+    of = network.new_network(Parameters((784, outputs, 10)), 8)
+    done = np.zeros((7, of.shapes[0, network.STEPS]), int)  # bands of 784 inputs, steps
+    for member in range(members):
+        for _, *part in network.pieces_of(member, members, of):
+            done[slice(*part[:2]), slice(*part[2:])] += 1
+    assert (done == 1).all()

@@ -190,7 +190,7 @@ def test_more_precision_gives_a_nearer_derivative():
     rng = np.random.default_rng(0)
     params = random_network(rng, (5, 4, 3), np.longdouble)
     if np.finfo(np.longdouble).eps == np.finfo(np.float64).eps:
-        pytest.skip("no longer float here")
+        pytest.skip("a long double is a float64 on this machine")
     X, y = rng.normal(size=(8, 5)).astype(np.longdouble), rng.integers(0, 3, 8)
     check_every_parameter(reference, params, X, y, bound=1e-16)
 

@@ -68,7 +68,7 @@ def installed(name: str) -> bool:
 def compare(problem: Problem, names: list[str], rounds: int) -> Row:
     """Verify that all reach the same loss in their first epoch, then time some more of each."""
     peak = sgemm_peak()
-    with contenders([*names], problem) as ready:
+    with contenders(names, problem) as ready:
         losses = {contender.name: contender.loss for contender in ready}
         verify(problem, losses)
         seconds: dict[str, list[float]] = {contender.name: [] for contender in ready}

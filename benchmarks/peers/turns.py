@@ -23,7 +23,7 @@ class Contender:
     def __init__(self, name: str, pipe: Connection) -> None:
         self.name = name
         self._pipe = pipe
-        self.loss, self.first_seconds = self._answer()
+        self.loss, _ = self._answer()
 
     def epoch(self) -> float:
         """Train one more epoch; the seconds it took."""

@@ -161,13 +161,9 @@ def pieces_of(member: int, members: int, network: Network) -> NDArray[np.int64]:
 
     Where there are more members than pieces, those with the same piece divide its steps.
     """
-    pieces, bands, steps = (
-        piece_count(network.shapes[0, OUTPUTS]),
-        *network.shapes[0, [BANDS, STEPS]],
-    )
-    share, shares = member // pieces, max(1, -(-(members - member % pieces) // pieces))
-    if members <= pieces:
-        share, shares = 0, 1
+    outputs, bands, steps = network.shapes[0, [OUTPUTS, BANDS, STEPS]]
+    pieces = piece_count(outputs)
+    share, shares = member // pieces, -(-(members - member % pieces) // pieces)
     return np.array(
         [
             (
