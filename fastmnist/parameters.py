@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 LANES = 16  # float32 numbers in a cache line of 64 bytes, and in the widest vector register
+BLOCK = 4  # rows that the kernels for dense data work on at the same time
 
 Gradients = list[tuple[NDArray[Any], NDArray[Any]]]
 
@@ -30,12 +31,18 @@ def row_stride(columns: int) -> int:
     return LANES * (-(-columns // LANES) | 1)
 
 
+def in_blocks(count: int) -> int:
+    """`count`, rounded up to whole blocks."""
+    return -(-count // BLOCK) * BLOCK
+
+
 class Parameters(list[tuple[NDArray[np.float32], NDArray[np.float32]]]):
     """A list of (W, b), one per layer, each a view into one flat buffer.
 
     W has shape (inputs, outputs), b (outputs,), both float32. In the buffer the bias is one more
-    row of W, the weight of an input that is always 1, and rows are padded to whole cache lines;
-    so the kernels need no code for biases and none for odd widths. Padding stays zero.
+    row of W, the weight of an input that is always 1, rows are padded to whole cache lines, and
+    their number to whole blocks; so the kernels need no code for biases and none for odd sizes.
+    Padding stays zero.
 
     Assigning to an entry copies the values into the buffer.
 
@@ -47,7 +54,7 @@ class Parameters(list[tuple[NDArray[np.float32], NDArray[np.float32]]]):
 
     def __init__(self, sizes: Sequence[int]) -> None:
         self.sizes = tuple(sizes)
-        shapes = [(n + 1, row_stride(m)) for n, m in pairwise(sizes)]
+        shapes = [(in_blocks(n + 1), row_stride(m)) for n, m in pairwise(sizes)]
         ends = np.cumsum([rows * stride for rows, stride in shapes])
         self.offsets = [0, *map(int, ends[:-1])]
         self.flat = aligned_zeros(int(ends[-1]))
@@ -56,7 +63,8 @@ class Parameters(list[tuple[NDArray[np.float32], NDArray[np.float32]]]):
             for start, (rows, stride) in zip(self.offsets, shapes, strict=True)
         ]
         super().__init__(
-            (block[:-1, :m], block[-1, :m]) for block, m in zip(blocks, sizes[1:], strict=True)
+            (block[:n, :m], block[n, :m])
+            for block, (n, m) in zip(blocks, pairwise(sizes), strict=True)
         )
 
     @classmethod

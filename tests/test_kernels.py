@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastmnist import kernels, reference
-from fastmnist.kernels import network
+from fastmnist.kernels import network, packed
 from fastmnist.optimizers import SGD
 from fastmnist.parameters import Parameters
 
@@ -42,6 +42,7 @@ SIZES = [
 DTYPES = (np.uint8, np.float32, np.float64)
 BATCHES = (1, 2, 31, 32, 127, 128, 129, 300, 1000)
 DENSITIES = (0, 0.01, 0.19, 0.5, 1)
+FORMS = {"packed": 0.2, "dense": 0.9}  # a density at which the kernels choose it
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -83,19 +84,20 @@ def test_any_network_agrees(case):
         agreement.check_probabilities(kernels, case)
 
 
+@pytest.mark.parametrize("density", FORMS.values(), ids=FORMS)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
 @pytest.mark.parametrize("batch_size", [1, 7, 32, 130, 300])
 @pytest.mark.parametrize("sizes", [(50, 10), (60, 33, 10), (40, 129, 20, 3)])
-def test_an_epoch_agrees(sizes, batch_size, optimizer):
-    case, rates, order = epoch_of(sizes, batch_size)
+def test_an_epoch_agrees(sizes, batch_size, optimizer, density):
+    case, rates, order = epoch_of(sizes, batch_size, density)
     agreement.check_epoch(kernels, case, rates, batch_size, optimizer, order)
 
 
-def epoch_of(sizes, batch_size):
+def epoch_of(sizes, batch_size, density):
     """A few batches, the last one smaller, in a shuffled order, each with a rate of its own."""
     count = {1: 4, 7: 30, 32: 70, 130: 300, 300: 300}[batch_size]
     for seed in range(20):
-        case = random_case(seed, sizes, count, 0.5, np.float32)
+        case = random_case(seed, sizes, count, density, np.float32)
         rng = np.random.default_rng(seed)
         order = rng.permutation(len(case.X))
         rates = rng.uniform(0.1, 0.3, -(-len(order) // batch_size))
@@ -115,9 +117,10 @@ def test_faulted_gradients_are_caught(fault):
         agreement.check_gradients(fault(kernels), case)
 
 
+@pytest.mark.parametrize("density", FORMS.values(), ids=FORMS)
 @pytest.mark.parametrize("fault", faults.EPOCHS.values(), ids=faults.EPOCHS)
-def test_faulted_epochs_are_caught(fault):
-    case, rates, order = epoch_of((60, 33, 10), 32)
+def test_faulted_epochs_are_caught(fault, density):
+    case, rates, order = epoch_of((60, 33, 10), 32, density)
     rule = OPTIMIZERS["nesterov"]
     agreement.check_epoch(kernels, case, rates, 32, rule, order)
     with pytest.raises(AssertionError):
@@ -155,6 +158,27 @@ def parted(seed, implementation):
 # Exactly summable numbers: every order of summation gives the same bits.
 
 EXACT_SIZES = [(784, 4), (300, 8), (100, 17, 4), (60, 70, 8), (50, 129, 4), (40, 10, 16, 4)]
+
+
+@pytest.mark.parametrize("density", FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_form_is_chosen_from_the_data(dtype, density):
+    X = agreement.random_images(np.random.default_rng(0), 50, 100, density, dtype)
+    assert isinstance(kernels.prepare(X), kernels.Dense) == (density == FORMS["dense"])
+
+
+def test_dense_and_packed_rows_give_the_same_network(monkeypatch):
+    trained = []
+    for dense_from in (0, 1):  # everything is dense; nothing is
+        monkeypatch.setattr(packed, "DENSE", dense_from)
+        case = random_case(0, (100, 64, 10), 300)
+        for _ in range(2):
+            kernels.train_epoch(case.params, case.X, case.y, batch_size=130)
+        trained.append((case.params, kernels.forward(case.params, case.X)))
+    (dense, P), (skipping, Q) = trained
+    for array, other in zip(flat(dense), flat(skipping), strict=True):
+        np.testing.assert_array_equal(array, other)
+    np.testing.assert_array_equal(P, Q)
 
 
 @BOTH
@@ -405,9 +429,10 @@ def test_bad_arguments_are_refused_before_any_kernel(X, y, error):
     assert not params.flat.any()
 
 
+@pytest.mark.parametrize("density", FORMS.values(), ids=FORMS)
 @pytest.mark.parametrize("threads", [1, 2, 3, 4, 7, 16])
-def test_any_number_of_threads_gives_the_same_bits(threads):
-    case = random_case(0, (784, 65, 10), 300)
+def test_any_number_of_threads_gives_the_same_bits(threads, density):
+    case = random_case(0, (784, 65, 10), 300, density)
     loss, gradients = kernels.loss_and_gradients(case.params, case.X, case.y, threads=threads)
     want_loss, want = kernels.loss_and_gradients(case.params, case.X, case.y, threads=1)
     assert loss == want_loss

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastmnist import checks
 from fastmnist.kernels import epoch, team
 from fastmnist.kernels.network import CHUNK, Rule, new_chunk, new_network, new_scratch, pieces_of
-from fastmnist.kernels.packed import Packed, new_packed, pack, packable
+from fastmnist.kernels.packed import Dense, Packed, rows_of, to_predict
 from fastmnist.kernels.team import thread_count
 from fastmnist.optimizers import SGD
 from fastmnist.parameters import Gradients, Parameters
@@ -33,10 +33,12 @@ __all__ = [
 Params = Sequence[tuple[ArrayLike, ArrayLike]]
 
 
+Rows = Packed | Dense  # what `prepare` gives
+
 _GROUP = 64  # samples that a thread predicts at a time
 
 
-def forward(params: Params, X: ArrayLike | Packed, *, threads: int | None = None) -> NDArray[Any]:
+def forward(params: Params, X: ArrayLike | Rows, *, threads: int | None = None) -> NDArray[Any]:
     """Class probabilities.
 
     Parameters
@@ -63,36 +65,30 @@ def forward(params: Params, X: ArrayLike | Packed, *, threads: int | None = None
     return P
 
 
-def logits(params: Params, X: ArrayLike | Packed, *, threads: int | None = None) -> NDArray[Any]:
+def logits(params: Params, X: ArrayLike | Rows, *, threads: int | None = None) -> NDArray[Any]:
     """The last layer before softmax, float32 of shape (n, classes); arguments as of `forward`."""
     own = _own(params)
-    samples = X if isinstance(X, Packed) else checks.features(X, own.sizes[0])
-    count = samples.rows if isinstance(samples, Packed) else len(samples)
+    samples = X if isinstance(X, Rows) else checks.features(X, own.sizes[0])
+    count = samples.rows if isinstance(samples, Rows) else len(samples)
     Z = np.empty((count, own.sizes[-1]), np.float32)
     members = max(1, min(thread_count(threads), count // _GROUP))
     group = min(_GROUP, count)
     network = new_network(own, group)
     pieces = pieces_of(0, 1, network)  # each member computes whole outputs
+    order = np.arange(count)
     work = [
-        (group, pieces, network, new_chunk(own.sizes, group), *_to_predict(samples, group), Z)
+        (
+            *(group, pieces, network, new_chunk(own.sizes, group), new_scratch(own.sizes, group)),
+            *(samples if isinstance(samples, Rows) else to_predict(samples, group), order, Z),
+        )
         for _ in range(members)
     ]
     team.run_briefly(epoch.outputs, work)
     return Z
 
 
-def _to_predict(X: NDArray[Any] | Packed, group: int) -> tuple[Any, Any, Packed, NDArray[Any]]:
-    """What one member packs, and the constant 1; and the rows it predicts, in which order."""
-    if isinstance(X, Packed):
-        value = X.entries.dtype["value"]
-        return np.empty(0, value), value.type(), X, np.arange(X.rows)
-    X, kind, one = packable(X)
-    room = np.full(group, X.shape[1] + 1)
-    return X.reshape(-1), one, new_packed(room, X.shape[1], kind), np.arange(group)
-
-
 def loss_and_gradients(
-    params: Params, X: ArrayLike | Packed, y: ArrayLike, *, threads: int | None = None
+    params: Params, X: ArrayLike | Rows, y: ArrayLike, *, threads: int | None = None
 ) -> tuple[float, Gradients]:
     """Mean cross-entropy in nats per image, and its gradient with respect to every parameter.
 
@@ -118,7 +114,7 @@ def loss_and_gradients(
 
 def train_epoch(
     params: Params,
-    X: ArrayLike | Packed,
+    X: ArrayLike | Rows,
     y: ArrayLike,
     *,
     learning_rate: float | NDArray[Any] = 0.1,
@@ -172,9 +168,13 @@ def train_epoch(
     return loss
 
 
-def prepare(X: ArrayLike | Packed, inputs: int | None = None) -> Packed:
-    """The packed form of `X`, which every function here takes in its place; None for any width."""
-    return X if isinstance(X, Packed) else pack(checks.features(X, inputs))
+def prepare(X: ArrayLike | Rows, inputs: int | None = None) -> Rows:
+    """`X` in the form the kernels work on, which every function here takes in its place.
+
+    Packed if enough of its numbers are zero, else `X` itself, so that nothing is copied and later
+    changes to `X` show. `inputs` is its width; None for any.
+    """
+    return X if isinstance(X, Rows) else rows_of(checks.features(X, inputs))
 
 
 def warmup(*, prediction: bool = True) -> None:
@@ -198,7 +198,7 @@ def _own(params: Params) -> Parameters:
 
 def _train(
     params: Parameters,
-    X: ArrayLike | Packed,
+    X: ArrayLike | Rows,
     y: ArrayLike,
     *,
     gradient: Parameters | None = None,
@@ -232,7 +232,8 @@ def _train(
     work = [
         (
             *(members, pieces_of(member, members, network), network, chunk),
-            *(new_scratch(params.sizes), rows, labels, order, batch_size, rates, rule, losses),
+            *(new_scratch(params.sizes, samples), rows, labels, order),
+            *(batch_size, rates, rule, losses),
         )
         for member in range(members)
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numba.extending import overload
 
 from fastmnist.kernels.barrier import CLAIMED, fetch_add, wait_for_all
 from fastmnist.kernels.jit import entry, jit
@@ -13,23 +14,20 @@ from fastmnist.kernels.layer import (
     forward_piece,
     transpose,
     update,
+    update_piece,
 )
 from fastmnist.kernels.network import (
     CHUNK,
     DENSE,
     FIRST,
-    FIRST_BAND,
-    FIRST_STEP,
     INPUTS,
-    LAST_BAND,
-    LAST_STEP,
     OUTPUTS,
     ROWS,
     STEPS,
     STRIDE,
     Inputs,
 )
-from fastmnist.kernels.packed import pack_row
+from fastmnist.kernels.packed import Unpacked, pack_row
 from fastmnist.kernels.vectors import (
     NARROW,
     add,
@@ -71,7 +69,7 @@ def train(
             scale = np.float32(1) / np.float32(batch_stop - batch_start)
             inputs = Inputs(rows, order, start)
             for piece in pieces:
-                forward_piece(network, chunk, inputs, piece, samples)
+                forward_piece(network, chunk, scratch, inputs, piece, samples)
             if wait_for_all(words, members):
                 return
             first = fetch_add(words, CLAIMED, group)
@@ -88,9 +86,9 @@ def train(
                 return
             begins, ends = start == batch_start, start + samples == batch_stop
             for piece in pieces:
-                update(
-                    network, chunk, scratch, inputs, FIRST, piece[FIRST_BAND], piece[LAST_BAND],
-                    piece[FIRST_STEP], piece[LAST_STEP], samples, rule, rates[batch], begins, ends,
+                update_piece(
+                    network, chunk, scratch, inputs, piece, samples, rule, rates[batch],
+                    begins, ends,
                 )  # fmt: skip
             task = fetch_add(words, CLAIMED, 1)
             while task < len(network.tasks):
@@ -106,21 +104,18 @@ def train(
 
 
 @entry
-def outputs(words, group, pieces, network, chunk, X, one, rows, order, Z):
-    """One thread's part of Z[i] = output of the last layer for the i-th sample.
+def outputs(words, group, pieces, network, chunk, scratch, rows, order, Z):
+    """One thread's part of Z[i] = output of the last layer for the i-th sample, in groups.
 
-    Samples are packed in groups, from X into `rows`; or X is empty and `rows` holds them all.
+    `order` is 0, 1, 2 ...: the samples are taken as they stand.
     """
-    last, columns = network.shapes[len(network.shapes) - 1], network.shapes[0, INPUTS]
+    last = network.shapes[len(network.shapes) - 1]
     start = fetch_add(words, CLAIMED, group)
     while start < len(Z):
         samples = min(group, len(Z) - start)
-        if len(X) > 0:
-            for s in range(samples):
-                pack_row(X, (start + s) * columns, columns, rows, s, one)
-        inputs = Inputs(rows, order, FIRST if len(X) > 0 else start)
+        inputs = _group(rows, order, start, samples, network.shapes[0, INPUTS])
         for piece in pieces:
-            forward_piece(network, chunk, inputs, piece, samples)
+            forward_piece(network, chunk, scratch, inputs, piece, samples)
         add_pieces(network, chunk, FIRST, samples)
         for layer in range(1, len(network.shapes)):
             forward(network, chunk, layer, FIRST, samples)
@@ -129,6 +124,23 @@ def outputs(words, group, pieces, network, chunk, X, one, rows, order, Z):
             for c in range(last[OUTPUTS]):
                 Z[start + s, c] = chunk.dense[at + c]
         start = fetch_add(words, CLAIMED, group)
+
+
+def _group(rows, order, start, samples, columns):
+    """What enters the first layer: so many samples, from the start-th on."""
+    raise NotImplementedError("compiled only")
+
+
+@overload(_group)
+def _group_of(rows, order, start, samples, columns):
+    def packed_now(rows, order, start, samples, columns):
+        for s in range(samples):
+            pack_row(rows.X, (start + s) * columns, columns, rows.group, s, rows.one)
+        return Inputs(rows.group, order[:samples], FIRST)
+
+    if rows.instance_class is Unpacked:
+        return packed_now
+    return lambda rows, order, start, samples, columns: Inputs(rows, order, start)
 
 
 @jit

@@ -14,6 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numba.extending import overload
 
+from fastmnist.kernels.dense import forward_dense, update_dense
 from fastmnist.kernels.jit import jit
 from fastmnist.kernels.network import (
     BACK,
@@ -37,7 +38,8 @@ from fastmnist.kernels.network import (
     WIDE_STEPS,
     Inputs,
 )
-from fastmnist.kernels.packed import BAND, column_of, pack_row, value_of
+from fastmnist.kernels.packed import BAND, Dense, column_of, pack_row, value_of
+from fastmnist.kernels.step import finish, step
 from fastmnist.kernels.vectors import (
     NARROW,
     WIDE,
@@ -105,13 +107,49 @@ def _sum_of_narrow_rows(total, entries, first, stop, matrix, origin, stride):
     return add(add(total, second), add(third, fourth))
 
 
-@jit
-def forward_piece(network, chunk, inputs, piece, samples):
+def forward_piece(network, chunk, scratch, inputs, piece, samples):
     """One piece's part of the first layer's Z, for so many samples."""
-    _sums(
-        network, inputs, FIRST, piece[FIRST_BAND], piece[LAST_BAND], piece[FIRST_STEP],
-        piece[LAST_STEP], FIRST, samples, chunk.parts, piece[PIECE] * chunk.parts.shape[1], False,
-    )  # fmt: skip
+    raise NotImplementedError("compiled only")
+
+
+@overload(forward_piece)
+def _forward_piece(network, chunk, scratch, inputs, piece, samples):
+    if _is_dense(inputs):
+        return lambda network, chunk, scratch, inputs, piece, samples: forward_dense(
+            network, chunk, scratch, inputs, piece, samples
+        )
+
+    def forward_packed(network, chunk, scratch, inputs, piece, samples):
+        _sums(
+            network, inputs, FIRST, piece[FIRST_BAND], piece[LAST_BAND], piece[FIRST_STEP],
+            piece[LAST_STEP], FIRST, samples, chunk.parts, piece[PIECE] * chunk.parts.shape[1],
+            False,
+        )  # fmt: skip
+
+    return forward_packed
+
+
+def update_piece(network, chunk, scratch, inputs, piece, samples, rule, rate, begins, ends):
+    """`update` of one piece of the first layer's weights."""
+    raise NotImplementedError("compiled only")
+
+
+@overload(update_piece)
+def _update_piece(network, chunk, scratch, inputs, piece, samples, rule, rate, begins, ends):
+    def of_dense(network, chunk, scratch, inputs, piece, samples, rule, rate, begins, ends):
+        update_dense(network, chunk, scratch, piece, samples, rule, rate, begins, ends)
+
+    def of_packed(network, chunk, scratch, inputs, piece, samples, rule, rate, begins, ends):
+        update(
+            network, chunk, scratch, inputs, FIRST, piece[FIRST_BAND], piece[LAST_BAND],
+            piece[FIRST_STEP], piece[LAST_STEP], samples, rule, rate, begins, ends,
+        )  # fmt: skip
+
+    return of_dense if _is_dense(inputs) else of_packed
+
+
+def _is_dense(inputs):
+    return inputs.types[0].instance_class is Dense
 
 
 @jit
@@ -281,7 +319,7 @@ def _update_narrow(
     if ends and rule.steps:
         for k in range(first_row, last_row):
             row = origin + k * stride
-            _step(load(zero, network.gradient, row), network, row, rule, rate)
+            step(load(zero, network.gradient, row), network, row, rule, rate)
 
 
 @jit
@@ -333,19 +371,7 @@ def _update_columns(zero, network, chunk, scratch, layer, band, column, rule, ra
             scratch.turned, np.uintp(k * TURNED), np.uintp(k * TURNED + filled[k]),
             chunk.dense, shape[DENSE] + column, shape[STRIDE],
         )  # fmt: skip
-        if ends and rule.steps:
-            _step(dW, network, at, rule, rate)
-        else:
-            store(network.gradient, at, dW)
-
-
-@jit
-def _step(dW, network, at, rule, rate):
-    if rule.momentum:
-        v = add_scaled(dW, rule.momentum, load(dW, network.velocity, at))
-        store(network.velocity, at, v)
-        dW = add_scaled(dW, rule.momentum, v) if rule.nesterov else v
-    store(network.weights, at, add_scaled(load(dW, network.weights, at), -rate, dW))
+        finish(dW, network, at, rule, rate, ends)
 
 
 @jit

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmnist.kernels.packed import BAND, FLOATS, SLACK, Packed, band_count, new_packed
+from fastmnist.kernels.packed import BAND, FLOATS, SLACK, Dense, Packed, band_count, new_packed
 from fastmnist.kernels.vectors import NARROW, WIDE
-from fastmnist.parameters import Parameters, aligned_zeros, row_stride
+from fastmnist.parameters import Parameters, aligned_zeros, in_blocks, row_stride
 
 # Samples that pass through the network together, between two meetings of the threads. Larger
 # batches are worked off in chunks, so that what belongs to a chunk stays in the L2 cache.
@@ -69,6 +69,7 @@ class Chunk(NamedTuple):
 class Scratch(NamedTuple):
     """What one thread needs for itself."""
 
+    panel: NDArray[np.float32]  # (samples, row_stride(inputs + 1)): a chunk's dense inputs
     row: Packed  # one row of dZ
     turned: NDArray[np.void]  # (BAND * TURNED,): for each input of a band, its samples as FLOATS
     filled: NDArray[np.int64]  # (BAND,): how many they are
@@ -77,7 +78,7 @@ class Scratch(NamedTuple):
 class Inputs(NamedTuple):
     """What enters a layer: for sample s row ``order[first + s]`` of `rows`."""
 
-    rows: Packed
+    rows: Packed | Dense
     order: NDArray[np.int64]
     first: int | np.int64
 
@@ -178,7 +179,7 @@ def pieces_of(member: int, members: int, network: Network) -> NDArray[np.int64]:
 def new_chunk(sizes: tuple[int, ...], samples: int) -> Chunk:
     """Room for `samples` samples in all layers."""
     lengths = np.repeat(np.array(sizes[1:-1], np.int64) + 1, samples)
-    size = samples * row_stride(sizes[1])
+    size = in_blocks(samples) * row_stride(sizes[1])
     pieces = piece_count(sizes[1])
     return Chunk(
         new_packed(lengths, max(sizes[1:]), FLOATS),
@@ -188,10 +189,12 @@ def new_chunk(sizes: tuple[int, ...], samples: int) -> Chunk:
     )
 
 
-def new_scratch(sizes: tuple[int, ...]) -> Scratch:
-    """Room for one thread's own work."""
+def new_scratch(sizes: tuple[int, ...], samples: int) -> Scratch:
+    """Room for one thread's own work on `samples` samples."""
     most = max(sizes[1:])
+    rows, stride = in_blocks(samples), row_stride(sizes[0] + 1)
     return Scratch(
+        aligned_zeros(rows * stride).reshape(rows, stride),
         new_packed(np.array([most + 1]), most, FLOATS),
         np.empty(BAND * TURNED + SLACK, FLOATS),
         np.empty(BAND, np.int64),

@@ -29,6 +29,9 @@ from fastmnist.parameters import aligned_zeros
 # more short loops to mispredict (784-128-10: 1.04 times as slow), with 200 fewer bands to share.
 BAND = 128
 
+# The share of numbers that are not zero from which on rows are left dense.
+DENSE = 0.4
+
 PIXELS = np.dtype([("column", np.uint16), ("value", np.uint8)], align=True)  # 4 bytes
 FLOATS = np.dtype([("column", np.uint32), ("value", np.float32)])
 
@@ -52,6 +55,25 @@ class Packed(NamedTuple):
         return len(self.bands)
 
 
+class Dense(NamedTuple):
+    """Rows with so few zeros that they are left as they are."""
+
+    X: NDArray[Any]  # uint8 pixels or float32, of shape (rows, columns)
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return len(self.X)
+
+
+class Unpacked(NamedTuple):
+    """Rows that a thread packs itself, a group at a time, just before it works on them."""
+
+    X: NDArray[Any]  # uint8 pixels or float32, of shape (rows * columns,)
+    one: Any  # the constant 1 among them
+    group: Packed  # room for the packed form of a group
+
+
 def band_count(columns: int) -> int:
     """Bands of `columns` columns and the constant 1 behind them."""
     return columns // BAND + 1
@@ -66,8 +88,10 @@ def new_packed(lengths: NDArray[np.int64], columns: int, kind: np.dtype[np.void]
     return Packed(table, np.zeros(lengths.sum() + SLACK, kind))
 
 
-def pack(X: NDArray[Any]) -> Packed:
-    """The packed form of `X`, uint8 or float32 of shape (rows, columns)."""
+def rows_of(X: NDArray[Any]) -> Packed | Dense:
+    """The rows of `X`, uint8 or float32 of shape (rows, columns), in the form that is faster."""
+    if is_dense(X):
+        return Dense(_read_only(X))
     X, kind, one = packable(X)
     lengths = np.empty(len(X), np.int64)
     _count_entries(X, lengths)
@@ -76,11 +100,32 @@ def pack(X: NDArray[Any]) -> Packed:
     return packed
 
 
+def to_predict(X: NDArray[Any], group: int) -> Unpacked | Dense:
+    """The rows of `X` for one thread that works on `group` of them at a time."""
+    if is_dense(X[:group]):
+        return Dense(_read_only(X))
+    X, kind, one = packable(X)
+    room = np.full(group, X.shape[1] + 1)
+    return Unpacked(X.reshape(-1), one, new_packed(room, X.shape[1], kind))
+
+
+def is_dense(X: NDArray[Any]) -> bool:
+    """Whether so many of its numbers are not zero that skipping those that are would not pay."""
+    return bool(np.count_nonzero(X) > DENSE * X.size)
+
+
 def packable(X: NDArray[Any]) -> tuple[NDArray[Any], np.dtype[np.void], Any]:
     """`X` so that its columns can be numbered, the kind of its entries, and the constant 1."""
     if X.dtype == np.uint8 and X.shape[1] < 2**16:
-        return X, PIXELS, np.uint8(255)
-    return (_SCALED[X] if X.dtype == np.uint8 else X), FLOATS, np.float32(1)
+        return _read_only(X), PIXELS, np.uint8(255)
+    return _read_only(_SCALED[X] if X.dtype == np.uint8 else X), FLOATS, np.float32(1)
+
+
+def _read_only(X: NDArray[Any]) -> NDArray[Any]:
+    """`X`, not to be written to: if both kinds came, Numba would compile each kernel twice."""
+    X = X.view()
+    X.flags.writeable = False
+    return X
 
 
 @intrinsic
