@@ -8,17 +8,14 @@ the README's table, in Markdown.
 from __future__ import annotations
 
 import argparse
-import os
-import platform
-import statistics
-import time
-from importlib.metadata import version
+from functools import partial
 from itertools import chain
 
 import numpy as np
-from llvmlite.binding import get_host_cpu_name
 
 from benchmarks import THREADS, workloads
+from benchmarks.conditions import machine
+from benchmarks.timing import in_turns
 
 CASES = (  # network, samples in a batch
     ("784-10-10", 32),
@@ -27,7 +24,6 @@ CASES = (  # network, samples in a batch
     ("784-128-10", 128),
     ("784-800-10", 128),
 )
-REST = 0.1  # seconds; OpenBLAS's threads go on spinning for a while after their last product
 
 
 def main() -> None:
@@ -45,43 +41,28 @@ def main() -> None:
 
 def conditions(images: int, rounds: int) -> str:
     """What the figures belong to, one sentence."""
-    packages = ", ".join(f"{name} {version(name)}" for name in ("numpy", "numba"))
     return (
         f"One epoch of plain SGD over {images:,} images ({workloads.data_name()}), float32, "
         f"{THREADS} threads each: median (fastest to slowest) of {rounds}, taken in turn. "
-        f"{os.cpu_count()} processors, {get_host_cpu_name()}; Python {platform.python_version()}, "
-        f"{packages}."
+        f"{machine()}"
     )
 
 
 def row(network: str, batch: int, images: int, rounds: int) -> str:
     """One line of the table."""
     verify_gradients(network, batch)
-    seconds: dict[str, list[float]] = {backend: [] for backend in workloads.BACKENDS}
-    losses = {}
-    for _ in range(rounds):
-        for backend in workloads.BACKENDS:
-            epoch = workloads.epoch(network, backend, images, batch)
-            before = workloads.epoch(network, backend, images // 5, batch)
-            time.sleep(REST)
-            before()  # untimed: as in a training of many epochs, no cache is cold
-            started = time.perf_counter()
-            losses[backend] = epoch()
-            seconds[backend].append(time.perf_counter() - started)
-    verify_losses(network, losses["reference"], losses["numba"])
-    reference, kernels = seconds["reference"], seconds["numba"]
-    ratio = statistics.median(reference) / statistics.median(kernels)
-    of_fastest = min(reference) / min(kernels)
+    epochs = {
+        backend: partial(workloads.epoch, network, backend, images, batch)
+        for backend in workloads.BACKENDS
+    }
+    taken = in_turns(epochs, rounds)
+    verify_losses(network, {backend: each.results[-1] for backend, each in taken.items()})
+    reference, kernels = taken["reference"], taken["numba"]
+    of_fastest = min(reference.seconds) / min(kernels.seconds)
     return (
-        f"| {network} | {batch} | {spread(reference)} | {spread(kernels)} "
-        f"| {ratio:.1f} | {of_fastest:.1f} |"
+        f"| {network} | {batch} | {reference.spread()} | {kernels.spread()} "
+        f"| {reference.median / kernels.median:.1f} | {of_fastest:.1f} |"
     )
-
-
-def spread(seconds: list[float]) -> str:
-    """The median, and the fastest and the slowest."""
-    middle, least, most = statistics.median(seconds), min(seconds), max(seconds)
-    return f"{1e3 * middle:.1f} ms ({1e3 * least:.1f} to {1e3 * most:.1f})"
 
 
 def verify_gradients(network: str, batch: int) -> None:
@@ -95,14 +76,15 @@ def verify_gradients(network: str, batch: int) -> None:
             raise SystemExit(f"{network}: gradients differ by {steps:.0f} rounding steps")
 
 
-def verify_losses(network: str, reference: float, kernels: float) -> None:
-    """Stop unless both epochs went alike: to 1 in 1000, when a rounding may switch a ReLU over.
+def verify_losses(what: str, losses: dict[str, float]) -> None:
+    """Stop unless all epochs went alike: to 1 in 1000, when a rounding may switch a ReLU over.
 
     784-128-10 in batches of 32: NumPy in float32 gave 0.29053, the kernels and NumPy in float64
     0.29047. Where nothing is switched over, the losses agree to 1 in 10 million.
     """
-    if not abs(kernels - reference) <= 1e-3 * abs(reference):
-        raise SystemExit(f"{network}: losses differ: reference {reference}, kernels {kernels}")
+    wanted = next(iter(losses.values()))
+    if not all(abs(loss - wanted) <= 1e-3 * abs(wanted) for loss in losses.values()):
+        raise SystemExit(f"{what}: losses differ: {losses}")
 
 
 if __name__ == "__main__":

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import os
 import platform
 import time
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks import THREADS, workloads
+from benchmarks.conditions import machine, versions
 from benchmarks.peers import CONTENDERS, OURS
 from benchmarks.peers.problem import Problem
 from benchmarks.peers.report import Row, header, save
 from benchmarks.peers.turns import contenders
 
-NETWORKS = ("784-10-10", "784-128-10", "784-800-10", "784-256-128-10")
-BATCHES = (32, 128, 1024)
 NEEDS = {"with_pytorch": "torch", "with_jax": "jax", "with_scikit_learn": "sklearn"}
-PACKAGES = ("numpy", "numba", "torch", "jax", "scikit-learn")
+PACKAGES = ("torch", "jax", "scikit-learn")
 
 
 def main() -> None:
@@ -29,8 +26,8 @@ def main() -> None:
         prog="python -m benchmarks.peers",
         description="Time an epoch of fastmnist, PyTorch, JAX and scikit-learn, in turns.",
     )
-    parser.add_argument("--networks", nargs="+", default=NETWORKS, metavar="784-128-10")
-    parser.add_argument("--batches", nargs="+", type=int, default=BATCHES, metavar="N")
+    parser.add_argument("--networks", nargs="+", default=workloads.NETWORKS, metavar="784-128-10")
+    parser.add_argument("--batches", nargs="+", type=int, default=workloads.BATCHES, metavar="N")
     parser.add_argument(
         "--densities", nargs="+", type=float, metavar="X", help="random pixels instead of MNIST"
     )
@@ -103,17 +100,10 @@ def conditions(data: str, images: int, rounds: int) -> dict[str, object]:
     """What the figures belong to."""
     from llvmlite.binding import get_host_cpu_name
 
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
     sentence = (
         f"One epoch of plain SGD over {images:,} images ({data}), float32, "
         f"{THREADS} threads: milliseconds, median (fastest to slowest) of {rounds}, in turns. "
-        f"{os.cpu_count()} processors, {get_host_cpu_name()}; Python {platform.python_version()}, "
-        f"{', '.join(f'{name} {number}' for name, number in versions.items())}."
+        f"{machine(*PACKAGES)}"
     )
     return {
         "sentence": sentence,
@@ -123,7 +113,7 @@ def conditions(data: str, images: int, rounds: int) -> dict[str, object]:
         "threads": THREADS,
         "processor": get_host_cpu_name(),
         "python": platform.python_version(),
-        "versions": versions,
+        "versions": versions("numpy", "numba", *PACKAGES),
     }
 
 

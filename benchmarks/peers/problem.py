@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 
 import numpy as np
 
 import fastmnist as fm
 from benchmarks import workloads
 
-RATE = 0.1
+RATE = workloads.RATE
 
 
 @dataclass(frozen=True)
@@ -25,14 +24,11 @@ class Problem:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        return tuple(map(int, self.network.split("-")))
+        return workloads.sizes(self.network)
 
     @property
     def flops(self) -> float:
-        """Operations of an epoch as dense products: forward, gradient of W, and backward."""
-        weights = [n * m for n, m in pairwise(self.sizes)]
-        # three products a layer, but nothing flows back into the images
-        return self.images * 2.0 * (3 * sum(weights) - weights[0])
+        return workloads.operations(self.network, self.images)
 
     @cached_property
     def params(self) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -41,13 +37,9 @@ class Problem:
     @cached_property
     def pixels(self) -> np.ndarray:
         """uint8 of shape (images, 784)."""
-        train = workloads.data()[0]
         if self.density is None:
-            return train.images[: self.images].reshape(self.images, -1)
-        generator = np.random.default_rng(0)
-        X = generator.integers(1, 256, (self.images, self.sizes[0]), dtype=np.uint8)
-        X[generator.random(X.shape, np.float32) >= self.density] = 0
-        return X
+            return workloads.pixels(self.images)
+        return workloads.random_pixels(self.density, self.images)
 
     @cached_property
     def features(self) -> np.ndarray:
@@ -56,8 +48,7 @@ class Problem:
 
     @cached_property
     def labels(self) -> np.ndarray:
-        """int64 of shape (images,)."""
-        return workloads.data()[0].labels[: self.images].astype(np.int64)
+        return workloads.labels(self.images)
 
     @cached_property
     def order(self) -> np.ndarray:
