@@ -24,7 +24,12 @@ def test_ratios_are_of_medians_and_against_the_fastest_peer():
     assert ROW.median("fastmnist kernels") == 0.02
     assert ROW.fastest_peer == "JAX"  # PyTorch as most people use it is only shown
     assert ROW.ratio("JAX") == pytest.approx(2.5)
-    assert ROW.share_of_peak == pytest.approx(0.5)
+
+
+def test_each_has_its_share_of_the_dense_peak():
+    shares = ROW.as_dict()["shares_of_peak"]
+    assert shares["fastmnist kernels"] == pytest.approx(0.5)
+    assert shares["JAX"] == pytest.approx(0.2)
 
 
 def test_a_row_has_a_cell_for_every_column_and_marks_the_fastest():
