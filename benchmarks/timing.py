@@ -26,10 +26,10 @@ class Taken:
     def median(self) -> float:
         return statistics.median(self.seconds)
 
-    def spread(self, unit: str = "ms") -> str:
+    def spread(self, unit: str = "ms", digits: int = 1) -> str:
         """The median, and the fastest and the slowest."""
         shown = (self.median, min(self.seconds), max(self.seconds))
-        middle, least, most = (f"{UNITS[unit] * seconds:.1f}" for seconds in shown)
+        middle, least, most = (f"{UNITS[unit] * seconds:.{digits}f}" for seconds in shown)
         return f"{middle} {unit} ({least} to {most})"
 
 

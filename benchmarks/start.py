@@ -1,0 +1,134 @@
+"""From nothing to a result: ``python -m benchmarks.start``.
+
+A new process that imports fastmnist, opens the data, trains 784-128-10 for an epoch and evaluates
+it, in turns with new processes that do no more than import what would be used instead: their whole
+time, and their peak memory. Then what it takes to compile all kernels, into an empty cache. Prints
+two tables in Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+
+from benchmarks import THREADS, workloads
+from benchmarks.conditions import machine
+from benchmarks.timing import Taken, in_turns
+
+ROOT = Path(__file__).parent.parent
+
+OURS = "fastmnist, an epoch and its evaluation"
+PEERS = {
+    "torch": "import torch",
+    "jax": "import jax",
+    "sklearn": "import sklearn.neural_network",
+}
+
+RESULT = """
+import fastmnist as fm
+data = fm.load({source!r})
+model = fm.MLP([784, 128, 10], seed=0)
+fm.fit(model, data.train[:{images}], epochs=1, batch_size=128, threads={threads})
+report = fm.evaluate(model, data.test, threads={threads})
+"""
+
+# Linux keeps it: the most that this program had in memory. What `resource` tells of a child counts
+# the memory of the parent that started it, too.
+PEAK = """
+import os
+if os.path.exists("/proc/self/status"):
+    print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM:")))
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
+    parser.add_argument("--rounds", type=int, default=7, help="processes of each (default: 7)")
+    parser.add_argument("--images", type=int, default=workloads.IMAGES, help="in an epoch")
+    parser.add_argument("--compilations", type=int, default=3, help="0 for none (default: 3)")
+    arguments = parser.parse_args()
+    print(
+        f"New processes, in turns; {arguments.images:,} images ({workloads.data_name()}), "
+        f"{THREADS} threads: median (fastest to slowest) of {arguments.rounds}. "
+        f"{machine('torch', 'jax', 'scikit-learn')}"
+    )
+    print()
+    print("| process | from start to end | in times of fastmnist's | peak memory |")
+    print("|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        scripts = {OURS: result(workloads.saved(Path(folder)), arguments.images)} | peers()
+        peak_memory(scripts[OURS])  # compiles, and brings the data into their cache
+        runs = {
+            name: lambda script=script: partial(peak_memory, script)
+            for name, script in scripts.items()
+        }
+        all_taken = in_turns(runs, arguments.rounds)
+    for name, taken in all_taken.items():
+        print(row(name, taken, all_taken[OURS].median))
+    if arguments.compilations:
+        print()
+        print("| compilation | seconds in all | functions | signatures | Numba | LLVM |")
+        print("|---|---|---|---|---|---|")
+        for number in range(arguments.compilations):
+            print(compilation_row(number + 1, **compilation()), flush=True)
+
+
+def result(source: str, images: int = workloads.IMAGES) -> str:
+    """The program that goes from nothing to a result."""
+    return RESULT.format(source=source, images=images, threads=THREADS)
+
+
+def peers() -> dict[str, str]:
+    """The programs that import what is installed of the others."""
+    return {
+        script: script for package, script in PEERS.items() if importlib.util.find_spec(package)
+    }
+
+
+def peak_memory(script: str) -> float | None:
+    """Run it in a new process; its peak memory in MB, where the system tells."""
+    printed = _run(["-c", script + PEAK])
+    return int(printed) * 1024 / 1e6 if printed else None
+
+
+def compilation() -> dict[str, float]:
+    """As `benchmarks.compilation` measures it, in a new process and into a new cache."""
+    with tempfile.TemporaryDirectory() as cache:
+        return json.loads(_run(["-m", "benchmarks.compilation"], FASTMNIST_CACHE=cache))
+
+
+def _run(arguments: list[str], **environment: str) -> str:
+    command = [sys.executable, *arguments]
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | environment, stdout=subprocess.PIPE, text=True
+    )
+    if done.returncode:
+        raise SystemExit(f"{command} ended with {done.returncode}")
+    return done.stdout.strip()
+
+
+def row(name: str, taken: Taken, ours: float) -> str:
+    """One line of the first table."""
+    peaks = [peak for peak in taken.results if peak is not None]
+    memory = f"{statistics.median(peaks):.0f} MB" if peaks else "not known"
+    return f"| {name} | {taken.spread('s', 2)} | {taken.median / ours:.2f} | {memory} |"
+
+
+def compilation_row(
+    number: int, seconds: float, functions: int, signatures: int, numba: float, llvm: float
+) -> str:
+    """One line of the second table; loading and saving are in none of the parts."""
+    parts = f"{numba:.1f} ({numba / seconds:.0%}) | {llvm:.1f} ({llvm / seconds:.0%})"
+    return f"| {number} | {seconds:.1f} | {functions} | {signatures} | {parts} |"
+
+
+if __name__ == "__main__":
+    main()
