@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import fastmnist as fm
-from benchmarks import accuracy, ratios, timing, workloads
+from benchmarks import accuracy, optimizers, ratios, timing, workloads
 
 ROOT = Path(__file__).parent.parent
 IMAGES = 600  # ragged: 600 = 4 * 128 + 88
@@ -114,6 +114,17 @@ def test_ratios_prints_a_table(monkeypatch, capsys):
     assert f"{IMAGES} images (synthetic)" in sentence
     assert len(table) == 2 + len(ratios.CASES)
     assert len({line.count("|") for line in table}) == 1
+
+
+def test_optimizers_prints_a_table(monkeypatch, capsys):
+    arguments = ["--network", "784-10", "--rounds", "1", "--images", str(IMAGES)]
+    monkeypatch.setattr(sys, "argv", ["optimizers", *arguments])
+    monkeypatch.setattr(timing, "REST", 0)
+    optimizers.main()
+    sentence, _, *table = capsys.readouterr().out.splitlines()
+    assert f"{IMAGES} images (synthetic)" in sentence
+    assert [line.split()[1] for line in table[2:]] == ["sgd", "momentum", "nesterov"]
+    assert table[2].endswith("| 1.00 |")
 
 
 def test_ratios_refuses_to_compare_different_work(monkeypatch):
