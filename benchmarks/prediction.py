@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks import THREADS, workloads
 from benchmarks.conditions import machine
 from benchmarks.peers.problem import Problem
-from benchmarks.timing import Taken, in_turns
+from benchmarks.timing import Taken, in_turns, warm
 
 Predict = Callable[[], np.ndarray]
 
@@ -73,12 +73,6 @@ def verify(classes: dict[str, np.ndarray]) -> None:
     for name, given in classes.items():
         if not np.array_equal(given, classes[OURS]):
             raise SystemExit(f"{name} predicts other classes than {OURS}")
-
-
-def warm(predict: Predict) -> Predict:
-    """The same, called once: after the rest before a turn its threads and caches are cold."""
-    predict()
-    return predict
 
 
 def row(count: int, taken: dict[str, Taken], unit: str) -> str:

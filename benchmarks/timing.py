@@ -51,3 +51,9 @@ def in_turns(
             taken[name].seconds.append((time.perf_counter() - started) / calls)
             taken[name].results.append(result)
     return taken
+
+
+def warm(call: Callable[[], Any]) -> Callable[[], Any]:
+    """The same, called once: after the rest before a turn its threads and caches are cold."""
+    call()
+    return call

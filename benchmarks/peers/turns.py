@@ -59,8 +59,7 @@ def contenders(names: list[str], problem: Problem) -> Iterator[list[Contender]]:
 
 
 def _serve(name: str, problem: Problem, pipe: Connection) -> None:
-    if hasattr(os, "sched_setaffinity"):  # not every library can be told its number of threads
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:THREADS])
+    keep_to_processors()
     module, function = CONTENDERS[name].split(":")
     try:
         prepare = getattr(import_module(f"benchmarks.peers.{module}"), function)
@@ -74,3 +73,9 @@ def _serve(name: str, problem: Problem, pipe: Connection) -> None:
         return
     except Exception as error:
         pipe.send(f"{type(error).__name__}: {error}")
+
+
+def keep_to_processors() -> None:
+    """So many as there may be threads: not every library can be told their number."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:THREADS])
