@@ -1,9 +1,9 @@
 """Every speed and accuracy claim of this project, as something to run again.
 
 `workloads` says what is timed. asv (`bench_*.py`) keeps its history over commits, pytest-benchmark
-(`test_speed.py`) sets the two backends side by side, and three commands print the README's tables:
-``python -m benchmarks.ratios``, ``python -m benchmarks.peers`` (beside other libraries) and
-``python -m benchmarks.accuracy``.
+(`test_speed.py`) sets the two backends side by side, and commands print tables, all taking turns
+as `timing` says: ``python -m benchmarks.ratios``, ``peers`` (training beside other libraries),
+``prediction`` (likewise), ``start``, ``growth``, ``density``, ``optimizers`` and ``accuracy``.
 """
 
 import os

@@ -3,11 +3,13 @@
 import fastmnist as fm
 from benchmarks import workloads
 
+# The data stand in every result's name, so that figures from MNIST and from the synthetic images
+# never meet in one comparison.
+DATA = [workloads.data_name()]
+
 
 class _Network:
-    # The data stand in every result's name, so that figures from MNIST and from the synthetic
-    # images never meet in one comparison.
-    params = ([workloads.data_name()], list(workloads.NETWORKS), list(workloads.BACKENDS))
+    params = (DATA, list(workloads.NETWORKS), list(workloads.BACKENDS))
     param_names = ("data", "network", "backend")
     version = workloads.VERSION
     timeout = 300  # seconds; a first compilation is part of `setup`

@@ -1,6 +1,9 @@
 """What comes before the first step: imports, compilation, kernels from the disk."""
 
-from benchmarks import workloads
+from pathlib import Path
+
+from benchmarks import start, workloads
+from benchmarks.bench_network import DATA
 
 EMPTY_CACHE = """
 import os, tempfile
@@ -40,3 +43,26 @@ class WarmStart:
     def timeraw_first_step(self):
         """Import and first call, when an earlier process has compiled the kernels."""
         return "import fastmnist; fastmnist.warmup()"
+
+
+class Result:
+    """From nothing to a result: import, data, an epoch and its evaluation in a new process."""
+
+    params = (DATA,)
+    param_names = ("data",)
+    version = workloads.VERSION
+    timeout = 300
+
+    def setup_cache(self):
+        """Compile, and bring the data into their cache; asv keeps the folder it is run in."""
+        source = workloads.saved(Path.cwd())
+        start.peak_memory(start.result(source))
+        return source
+
+    def timeraw_result(self, source, _):
+        return start.result(source)
+
+    def track_peak_memory(self, source, _):
+        return start.peak_memory(start.result(source))
+
+    track_peak_memory.unit = "MB"
