@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 LANES = 16  # float32 numbers in a cache line of 64 bytes, and in the widest vector register
-BLOCK = 4  # rows that the kernels for dense data work on at the same time
+COLUMNS = 64  # that wide rows are worked off at a time, at least
+BLOCK = 8  # rows that the kernels for dense data work on at the same time, at most
 
 Gradients = list[tuple[NDArray[Any], NDArray[Any]]]
 
@@ -22,13 +23,19 @@ def aligned_zeros(count: int) -> NDArray[np.float32]:
     return raw[skip : skip + count]
 
 
+def padded(columns: int) -> int:
+    """`columns`, rounded up to what the kernels work on: one cache line, or whole `COLUMNS`."""
+    return LANES if columns <= LANES else -(-columns // COLUMNS) * COLUMNS
+
+
 def row_stride(columns: int) -> int:
     """Floats from one row to the next: whole cache lines, and an odd number of them.
 
     With an even number (512 bytes, say) the same columns of all rows fall into a part of the
-    cache's sets only, and push each other out.
+    cache's sets only, and push each other out. There is always room for one more number.
     """
-    return LANES * (-(-columns // LANES) | 1)
+    lines = padded(columns) // LANES | 1
+    return LANES * (lines if columns < LANES * lines else lines + 2)
 
 
 def in_blocks(count: int) -> int:

@@ -445,10 +445,10 @@ def test_any_number_of_threads_gives_the_same_bits(threads, density):
 
 @pytest.mark.parametrize("outputs", [10, 128])
 @pytest.mark.parametrize("members", [1, 2, 3, 4, 5, 7, 16])
-def test_each_step_of_each_piece_is_one_members(outputs, members):
+def test_each_weight_of_the_first_layer_is_one_members(outputs, members):
     of = network.new_network(Parameters((784, outputs, 10)), 8)
-    done = np.zeros((7, of.shapes[0, network.STEPS]), int)  # bands of 784 inputs, steps
+    done = np.zeros((7, of.shapes[0, network.COLUMNS]), int)  # 784 inputs are 7 bands
     for member in range(members):
-        for _, *part in network.pieces_of(member, members, of):
-            done[slice(*part[:2]), slice(*part[2:])] += 1
+        for _, band, last_band, column, last_column, _ in network.pieces_of(member, members, of):
+            done[band:last_band, column:last_column] += 1
     assert (done == 1).all()

@@ -208,6 +208,7 @@ def _train(
     optimizer: SGD | None = None,
     order: NDArray[Any] | None = None,
     threads: int | None = None,
+    ticks: NDArray[np.int64] | None = None,
 ) -> float:
     """One epoch; without an optimiser one batch of everything, whose gradient is the result."""
     rows = prepare(X, params.sizes[0])
@@ -223,17 +224,17 @@ def _train(
     )
     samples = min(CHUNK, batch_size)
     network = new_network(params, samples, velocity, gradient)
-    chunk = new_chunk(params.sizes, samples)
     losses = np.empty(len(order))
     members = thread_count(threads)
     run = team.run
     if optimizer is None and len(order) <= CHUNK:
         members, run = 1, team.run_briefly
+    chunk = new_chunk(params.sizes, samples)
     work = [
         (
-            *(members, pieces_of(member, members, network), network, chunk),
+            *(member, members, pieces_of(member, members, network), network, chunk),
             *(new_scratch(params.sizes, samples), rows, labels, order),
-            *(batch_size, rates, rule, losses),
+            *(batch_size, rates, rule, losses, None if ticks is None else ticks[member]),
         )
         for member in range(members)
     ]

@@ -8,26 +8,36 @@ from numba.extending import overload
 from fastmnist.kernels.barrier import CLAIMED, fetch_add, wait_for_all
 from fastmnist.kernels.jit import entry, jit
 from fastmnist.kernels.layer import (
-    add_pieces,
+    add_parts,
     backward,
     forward,
     forward_piece,
-    transpose,
-    update,
+    turn_piece,
     update_piece,
+    update_task,
 )
 from fastmnist.kernels.network import (
     CHUNK,
-    DENSE,
     FIRST,
     INPUTS,
+    OUT,
     OUTPUTS,
-    ROWS,
-    STEPS,
     STRIDE,
     Inputs,
 )
 from fastmnist.kernels.packed import Unpacked, pack_row
+from fastmnist.kernels.phases import (
+    BACKWARD,
+    FORWARD,
+    LATER,
+    LATER_UPDATE,
+    LOSS,
+    TURN,
+    UPDATE,
+    WAIT,
+    lap,
+)
+from fastmnist.kernels.phases import start as start_clock
 from fastmnist.kernels.vectors import (
     NARROW,
     add,
@@ -41,26 +51,27 @@ from fastmnist.kernels.vectors import (
     sum_of_lanes,
     zeros,
 )
+from fastmnist.parameters import BLOCK
 
 _ZERO = np.float32(0)
 
 
 @entry
 def train(
-    words, members, pieces, network, chunk, scratch, rows, labels, order, batch_size, rates, rule,
-    losses,
+    words, member, members, pieces, network, chunk, scratch, rows, labels, order, batch_size, rates,
+    rule, losses, ticks,
 ):  # fmt: skip
     """One thread's part of an epoch over the packed `rows`, taken in `order`.
 
     For each chunk of samples three phases, with a meeting of the threads after the first and the
     second: the first layer's parts of Z, for which each thread keeps to its own `pieces` of that
     layer; all later layers, loss and backward, for which they divide the samples; the updates, of
-    the thread's own pieces and of bands of the later layers. How sums are divided depends on the
-    network alone, so the result has the same bits for any number of threads. losses[i] becomes
-    the loss of the i-th sample of `order`.
+    the thread's own pieces, and of the later layers some inputs at a time. How sums are divided
+    depends on the network alone, so the result has the same bits for any number of threads.
+    losses[i] becomes the loss of the i-th sample of `order`.
     """
+    start_clock(ticks)
     layers = len(network.shapes)
-    group = max(1, CHUNK // (2 * members))  # samples claimed at a time
     for batch in range((len(order) + batch_size - 1) // batch_size):
         batch_start = batch * batch_size
         batch_stop = min(batch_start + batch_size, len(order))
@@ -68,39 +79,40 @@ def train(
             samples = min(CHUNK, batch_stop - start)
             scale = np.float32(1) / np.float32(batch_stop - batch_start)
             inputs = Inputs(rows, order, start)
+            share = -(-samples // (members * BLOCK)) * BLOCK  # of the samples, in whole blocks
+            for piece in pieces:
+                turn_piece(network, scratch, inputs, piece, samples)
+            lap(ticks, TURN)
             for piece in pieces:
                 forward_piece(network, chunk, scratch, inputs, piece, samples)
+            lap(ticks, FORWARD)
             if wait_for_all(words, members):
                 return
-            first = fetch_add(words, CLAIMED, group)
-            while first < samples:
-                stop = min(first + group, samples)
-                add_pieces(network, chunk, first, stop)
-                for layer in range(1, layers):
-                    forward(network, chunk, layer, first, stop)
-                loss_and_dZ(network, chunk, labels, order, start, first, stop, scale, losses)
-                for layer in range(layers - 1, 0, -1):
-                    backward(network, chunk, scratch, layer, first, stop)
-                first = fetch_add(words, CLAIMED, group)
+            lap(ticks, WAIT)
+            first, stop = min(member * share, samples), min((member + 1) * share, samples)
+            add_parts(network, chunk, first, stop)
+            for layer in range(1, layers):
+                forward(network, chunk, layer, first, stop)
+            lap(ticks, LATER)
+            loss_and_dZ(network, chunk, labels, order, start, first, stop, scale, losses)
+            lap(ticks, LOSS)
+            for layer in range(layers - 1, 0, -1):
+                backward(network, chunk, layer, first, stop)
+            lap(ticks, BACKWARD)
             if wait_for_all(words, members):
                 return
+            lap(ticks, WAIT)
             begins, ends = start == batch_start, start + samples == batch_stop
             for piece in pieces:
                 update_piece(
                     network, chunk, scratch, inputs, piece, samples, rule, rates[batch],
                     begins, ends,
                 )  # fmt: skip
-            task = fetch_add(words, CLAIMED, 1)
-            while task < len(network.tasks):
-                layer, band = network.tasks[task, 0], network.tasks[task, 1]
-                shape = network.shapes[layer]
-                update(
-                    network, chunk, scratch, Inputs(chunk.rows, chunk.order, shape[ROWS]), layer,
-                    band, band + 1, FIRST, shape[STEPS], samples, rule, rates[batch], begins, ends,
-                )  # fmt: skip
-                if ends and rule.steps:
-                    transpose(network, layer, band)
-                task = fetch_add(words, CLAIMED, 1)
+            lap(ticks, UPDATE)
+            for task in range(member, len(network.tasks), members):
+                layer, k = network.tasks[task, 0], network.tasks[task, 1]
+                update_task(network, chunk, layer, k, samples, rule, rates[batch], begins, ends)
+            lap(ticks, LATER_UPDATE)
 
 
 @entry
@@ -116,13 +128,13 @@ def outputs(words, group, pieces, network, chunk, scratch, rows, order, Z):
         inputs = _group(rows, order, start, samples, network.shapes[0, INPUTS])
         for piece in pieces:
             forward_piece(network, chunk, scratch, inputs, piece, samples)
-        add_pieces(network, chunk, FIRST, samples)
+        add_parts(network, chunk, FIRST, samples)
         for layer in range(1, len(network.shapes)):
             forward(network, chunk, layer, FIRST, samples)
         for s in range(samples):
-            at = last[DENSE] + s * last[STRIDE]
+            at = last[OUT] + s * last[STRIDE]
             for c in range(last[OUTPUTS]):
-                Z[start + s, c] = chunk.dense[at + c]
+                Z[start + s, c] = chunk.outputs[at + c]
         start = fetch_add(words, CLAIMED, group)
 
 
@@ -145,12 +157,12 @@ def _group_of(rows, order, start, samples, columns):
 
 @jit
 def loss_and_dZ(network, chunk, labels, order, start, first, stop, scale, losses):
-    """Loss of samples first to stop, in nats; Z becomes dZ = scale * (softmax(Z) - onehot)."""
+    """Loss of samples first to stop, in nats, and dZ = scale * (softmax(Z) - onehot)."""
     shape = network.shapes[len(network.shapes) - 1]
     stride, classes = shape[STRIDE], np.int32(shape[OUTPUTS])
-    Z = chunk.dense
+    Z, dZ = chunk.outputs, chunk.dZ
     for s in range(first, stop):
-        row = shape[DENSE] + s * stride
+        row = shape[OUT] + s * stride
         most = zeros(NARROW)
         for c in range(0, classes, NARROW):
             here = first_lanes(load(most, Z, row + c), classes - c, Z[row])
@@ -163,9 +175,9 @@ def loss_and_dZ(network, chunk, labels, order, start, first, stop, scale, losses
             exp = exponential(load(sums, Z, row + c), largest)
             exp = first_lanes(exp, classes - c, _ZERO)
             sums = add(sums, exp)
-            store(Z, row + c, exp)
+            store(dZ, row + c, exp)
         total = sum_of_lanes(sums)
         for c in range(0, classes, NARROW):
-            store(Z, row + c, add_scaled(zeros(NARROW), scale / total, load(sums, Z, row + c)))
-        Z[label] -= scale
+            store(dZ, row + c, add_scaled(zeros(NARROW), scale / total, load(sums, dZ, row + c)))
+        dZ[label] -= scale
         losses[start + s] = np.log(total) - Z_label

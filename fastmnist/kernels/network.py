@@ -11,36 +11,38 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmnist.kernels.packed import BAND, FLOATS, SLACK, Dense, Packed, band_count, new_packed
-from fastmnist.kernels.vectors import NARROW, WIDE
-from fastmnist.parameters import Parameters, aligned_zeros, in_blocks, row_stride
+from fastmnist.kernels.packed import FLOATS, Dense, Packed, band_count
+from fastmnist.kernels.vectors import MIDDLE, NARROW
+from fastmnist.parameters import Parameters, aligned_zeros, in_blocks, padded, row_stride
 
 # Samples that pass through the network together, between two meetings of the threads. Larger
 # batches are worked off in chunks, so that what belongs to a chunk stays in the L2 cache.
 CHUNK = 128
 
-# From one input's list of samples to the next, in a band that is turned round: an odd number of
+# From one input's list of samples to the next, when a chunk is turned round: an odd number of
 # cache lines, for the reason given at `fastmnist.parameters.row_stride`.
 TURNED = CHUNK + 8
+
+# Inputs of a later layer whose weights are updated at a time.
+TASK = 64
 
 # The columns of the table of shapes, one row a layer.
 (
     INPUTS,  # number of inputs, without the constant 1
     OUTPUTS,
     STRIDE,  # from row to row of W, of its gradient, and of Z
-    STEPS,  # in how many steps the outputs are worked off
-    WIDE_STEPS,  # and how many of them, the first, are `WIDE`
+    COLUMNS,  # outputs with padding, as they are worked off
     BANDS,  # of inputs
-    WIDE_INPUTS,  # how many inputs are worked off `WIDE` at a time, backward
     WEIGHTS,  # where W begins in the parameters
-    DENSE,  # where Z begins in `Chunk.dense`, one row a sample; it becomes A and then dZ in place
-    ROWS,  # which row of `Chunk.rows` is the first of its inputs (the first layer's: of the data)
-    BACK,  # where the transposed W begins in `Network.transposed`
-    BACK_STRIDE,
-) = range(12)
+    OUT,  # where Z begins in `Chunk.outputs`, one row a sample, and its gradient in `Chunk.dZ`
+    TRANSPOSED,  # where the transposed W begins in `Network.transposed`
+    INPUT_STRIDE,  # from row to row of the transposed W, and of a panel of inputs
+    INPUT_COLUMNS,  # inputs with padding
+) = range(10)
 
-# The columns of a list of pieces: see `pieces_of`.
-PIECE, FIRST_BAND, LAST_BAND, FIRST_STEP, LAST_STEP = range(5)
+# The columns of a list of pieces, see `pieces_of`: the last tells whether to add to the part.
+PART, FIRST_BAND, LAST_BAND, FIRST_COLUMN, LAST_COLUMN, ADDS = range(6)
+PARTS = 2
 
 # As a number of NumPy: for a literal 0 of Python's, Numba compiles every function once more.
 FIRST = np.int64(0)
@@ -49,8 +51,8 @@ FIRST = np.int64(0)
 class Network(NamedTuple):
     """A network's parameters and everything shaped like them."""
 
-    shapes: NDArray[np.int64]  # (layers, 12)
-    tasks: NDArray[np.int64]  # (tasks, 2): each layer after the first, and each band of it
+    shapes: NDArray[np.int64]  # (layers, 10)
+    tasks: NDArray[np.int64]  # (tasks, 2): each later layer, and the first of each `TASK` inputs
     weights: NDArray[np.float32]
     transposed: NDArray[np.float32]
     gradient: NDArray[np.float32]
@@ -60,23 +62,30 @@ class Network(NamedTuple):
 class Chunk(NamedTuple):
     """What the threads share of a chunk of samples."""
 
-    rows: Packed  # the inputs of all layers but the first
-    order: NDArray[np.int64]  # of these rows: as they stand
-    dense: NDArray[np.float32]  # outputs of all layers
-    parts: NDArray[np.float32]  # (pieces, samples * STRIDE): the parts of the first layer's Z
+    outputs: NDArray[np.float32]  # of all layers: Z, or activations with the constant 1 behind them
+    dZ: NDArray[np.float32]  # laid out alike
+    parts: NDArray[np.float32]  # (PARTS * part,): of the first layer's Z
+    part: int  # samples * STRIDE
 
 
 class Scratch(NamedTuple):
     """What one thread needs for itself."""
 
-    panel: NDArray[np.float32]  # (samples, row_stride(inputs + 1)): a chunk's dense inputs
-    row: Packed  # one row of dZ
-    turned: NDArray[np.void]  # (BAND * TURNED,): for each input of a band, its samples as FLOATS
-    filled: NDArray[np.int64]  # (BAND,): how many they are
+    panel: NDArray[np.float32]  # (samples * INPUT_STRIDE,): a chunk's dense inputs
+    turned: NDArray[np.void]  # (inputs * TURNED,): for each input, its samples as FLOATS
+    filled: NDArray[np.int64]  # (inputs,): how many they are
+
+
+class Matrix(NamedTuple):
+    """Rows of a flat array."""
+
+    numbers: NDArray[np.float32]
+    origin: np.int64
+    stride: np.int64
 
 
 class Inputs(NamedTuple):
-    """What enters a layer: for sample s row ``order[first + s]`` of `rows`."""
+    """What enters the first layer: for sample s row ``order[first + s]`` of `rows`."""
 
     rows: Packed | Dense
     order: NDArray[np.int64]
@@ -93,31 +102,19 @@ class Rule(NamedTuple):
 
 def shapes_of(params: Parameters, samples: int) -> NDArray[np.int64]:
     """The table of shapes for chunks of `samples`."""
-    table = np.zeros((len(params), 12), np.int64)
-    dense = rows = back = 0
+    table = np.zeros((len(params), 10), np.int64)
+    out = transposed = 0
     for row, inputs, outputs, weights in zip(
         table, params.sizes[:-1], params.sizes[1:], params.offsets, strict=True
     ):
-        wide = _wide_columns(outputs)
         row[INPUTS], row[OUTPUTS], row[STRIDE] = inputs, outputs, row_stride(outputs)
-        row[STEPS] = wide // WIDE + -(-max(0, outputs - wide) // NARROW)
-        row[WIDE_STEPS], row[BANDS] = wide // WIDE, band_count(inputs)
-        row[WIDE_INPUTS], row[BACK_STRIDE] = _wide_columns(inputs), row_stride(inputs)
-        row[WEIGHTS], row[DENSE], row[ROWS], row[BACK] = weights, dense, rows, back
-        dense += samples * row[STRIDE]
-        if weights:  # the first layer's inputs are the data, and nothing flows back into them
-            rows += samples
-            back += outputs * row[BACK_STRIDE]
+        row[COLUMNS], row[BANDS] = padded(outputs), band_count(inputs)
+        row[INPUT_COLUMNS], row[INPUT_STRIDE] = padded(inputs), row_stride(inputs)
+        row[WEIGHTS], row[OUT], row[TRANSPOSED] = weights, out, transposed
+        out += in_blocks(samples) * row[STRIDE]
+        if weights:  # nothing flows back into the first layer's inputs
+            transposed += padded(outputs) * row[INPUT_STRIDE]
     return table
-
-
-def _wide_columns(columns: int) -> int:
-    """How many columns are worked off `WIDE` at a time; those left over are narrow.
-
-    Rows have room for one more cache line where their number of lines would be even, so the last
-    wide step may reach beyond the columns, into padding.
-    """
-    return min(row_stride(columns) // WIDE, -(-columns // WIDE)) * WIDE
 
 
 def new_network(
@@ -128,12 +125,14 @@ def new_network(
 ) -> Network:
     """A network for chunks of `samples`; the parameters are shared, not copied."""
     shapes = shapes_of(params, samples)
-    transposed = aligned_zeros(sum(row[OUTPUTS] * row[BACK_STRIDE] for row in shapes[1:]))
+    transposed = aligned_zeros(sum(row[COLUMNS] * row[INPUT_STRIDE] for row in shapes[1:]))
     for row, (W, _) in zip(shapes[1:], params[1:], strict=True):
-        block = transposed[row[BACK] :][: row[OUTPUTS] * row[BACK_STRIDE]]
-        block.reshape(row[OUTPUTS], row[BACK_STRIDE])[:, : row[INPUTS]] = W.T
+        block = transposed[row[TRANSPOSED] :][: row[OUTPUTS] * row[INPUT_STRIDE]]
+        block.reshape(row[OUTPUTS], row[INPUT_STRIDE])[:, : row[INPUTS]] = W.T
     tasks = [
-        (layer, band) for layer in range(1, len(shapes)) for band in range(shapes[layer, BANDS])
+        (layer, first)
+        for layer in range(1, len(shapes))
+        for first in range(0, shapes[layer, INPUTS] + 1, TASK)
     ]
     return Network(
         shapes,
@@ -145,57 +144,56 @@ def new_network(
     )
 
 
-def piece_count(outputs: int) -> int:
-    """Into how many pieces a first layer of so many outputs is divided.
-
-    The first layer, by far the largest, is divided by its inputs into pieces of consecutive bands.
-    A thread keeps to its own pieces, forward and in the update, so that neither their rows of W
-    nor their entries of the samples ever move from one core to another; only the parts of Z do
-    (784-128-10, two threads: 0.9 of the time). The number depends on the network alone, and with
-    it the order of every sum. A narrow layer has less work to divide, and short loops cost more.
-    """
-    return 2 if outputs <= NARROW else 4
-
-
 def pieces_of(member: int, members: int, network: Network) -> NDArray[np.int64]:
-    """The pieces of one member of a team: of each its number, bands and steps, first to last.
+    """The pieces of one member of a team: of each its part, bands and columns, first to last.
 
-    Where there are more members than pieces, those with the same piece divide its steps.
+    The first layer, by far the largest, is divided by its inputs into pieces of consecutive bands,
+    and its Z is the sum of two parts: of the even pieces and of the odd ones, since in the middle
+    of an image there is more ink than above and below. A thread keeps to its own part, forward and
+    in the update, so that neither its rows of W nor its entries of the samples ever move from one
+    core to another; only the parts of Z do (784-128-10, two threads: 0.9 of the time). The pieces
+    depend on the network alone, and with them the order of every sum. More members than two divide
+    the columns of their part.
     """
-    outputs, bands, steps = network.shapes[0, [OUTPUTS, BANDS, STEPS]]
-    pieces = piece_count(outputs)
-    share, shares = member // pieces, -(-(members - member % pieces) // pieces)
-    return np.array(
-        [
-            (
-                *(piece, piece * bands // pieces, (piece + 1) * bands // pieces),
-                *(share * steps // shares, (share + 1) * steps // shares),
+    outputs, bands, columns = network.shapes[0, [OUTPUTS, BANDS, COLUMNS]]
+    pieces = 2 if outputs <= NARROW else 4  # a narrow layer has less work to divide
+    unit = min(MIDDLE, columns)
+    table = []
+    for piece in range(pieces):
+        part = piece % PARTS
+        sharers = range(part, members, PARTS) if members > 1 else range(1)
+        if member in sharers:
+            share, shares = sharers.index(member), len(sharers)
+            table.append(
+                (
+                    part,
+                    # rounded up: a piece without bands comes behind all that have some
+                    *(-(-edge * bands // pieces) for edge in (piece, piece + 1)),
+                    *(columns // unit * edge // shares * unit for edge in (share, share + 1)),
+                    piece >= PARTS,
+                )
             )
-            for piece in range(member % pieces, pieces, members)
-        ]
-    )
+    return np.array(table, np.int64)
 
 
 def new_chunk(sizes: tuple[int, ...], samples: int) -> Chunk:
     """Room for `samples` samples in all layers."""
-    lengths = np.repeat(np.array(sizes[1:-1], np.int64) + 1, samples)
-    size = in_blocks(samples) * row_stride(sizes[1])
-    pieces = piece_count(sizes[1])
+    samples = in_blocks(samples)
+    outputs = samples * sum(map(row_stride, sizes[1:]))
+    part = samples * row_stride(sizes[1])
     return Chunk(
-        new_packed(lengths, max(sizes[1:]), FLOATS),
-        np.arange(len(lengths)),
-        aligned_zeros(samples * sum(map(row_stride, sizes[1:]))),
-        aligned_zeros(pieces * size).reshape(pieces, size),
+        aligned_zeros(outputs),
+        aligned_zeros(outputs),
+        aligned_zeros(PARTS * part),
+        part,
     )
 
 
 def new_scratch(sizes: tuple[int, ...], samples: int) -> Scratch:
     """Room for one thread's own work on `samples` samples."""
-    most = max(sizes[1:])
-    rows, stride = in_blocks(samples), row_stride(sizes[0] + 1)
+    inputs = sizes[0] + 1
     return Scratch(
-        aligned_zeros(rows * stride).reshape(rows, stride),
-        new_packed(np.array([most + 1]), most, FLOATS),
-        np.empty(BAND * TURNED + SLACK, FLOATS),
-        np.empty(BAND, np.int64),
+        aligned_zeros(in_blocks(samples) * row_stride(sizes[0])),
+        np.empty(inputs * TURNED, FLOATS),
+        np.empty(inputs, np.int64),
     )

@@ -11,17 +11,25 @@ array that begins on a cache line (`fastmnist.parameters.aligned_zeros`). Nothin
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils, types
+from numba.core.registry import cpu_target
 from numba.extending import intrinsic, models, register_model
 
-from fastmnist.parameters import LANES
+from fastmnist.parameters import BLOCK, COLUMNS, LANES
 
-NARROW = LANES
-# Four registers of AVX-512, eight of AVX2: as many independent sums as a multiply-add takes cycles.
-WIDE = 64
+# A sum of rows is held in registers, as many columns at a time as fit. With more of them, what an
+# entry costs besides (its column, its value, the loop) counts for less, and there are as many
+# independent sums as a multiply-add takes cycles: eight of AVX-512's 32 registers, or of AVX2's 16
+# (784-128-10 with AVX-512: 0.75 of the time of four).
+NARROW, MIDDLE = LANES, COLUMNS
+WIDE = 128 if "+avx512f" in cpu_target.target_context.codegen().magic_tuple()[2] else MIDDLE
+
+# Blocks of several rows side by side in one vector, 16 and 8 registers of AVX-512.
+MIDDLE_BLOCK, NARROW_BLOCK = 4 * MIDDLE, BLOCK * NARROW
 
 _ALIGNMENT = 4 * LANES
 
@@ -51,6 +59,11 @@ def _load(builder: Any, address: Any, vector: ir.VectorType) -> Any:
     return loaded
 
 
+def _store(builder: Any, vector: Any, address: Any) -> None:
+    stored = builder.store(vector, builder.bitcast(address, vector.type.as_pointer()))
+    stored.align = _ALIGNMENT
+
+
 def _broadcast(builder: Any, scalar: Any, vector: ir.VectorType) -> Any:
     lane = ir.Constant(ir.IntType(32), 0)
     first = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, lane)
@@ -77,6 +90,16 @@ def zeros(typingctx: Any, lanes: Any) -> Any:
 
 
 @intrinsic
+def lanes_of(typingctx: Any, vector: Any) -> Any:
+    """How many lanes `vector` has."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return ir.Constant(context.get_value_type(types.intp), args[0].type.count)
+
+    return types.intp(vector), codegen
+
+
+@intrinsic
 def load(typingctx: Any, like: Any, array: Any, offset: Any) -> Any:
     """``array[offset : offset + lanes]``, with as many lanes as `like` has."""
 
@@ -92,9 +115,7 @@ def store(typingctx: Any, array: Any, offset: Any, vector: Any) -> Any:
     """``array[offset : offset + lanes] = vector``."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        address = _address(context, builder, signature.args[0], args[0], args[1])
-        stored = builder.store(args[2], builder.bitcast(address, args[2].type.as_pointer()))
-        stored.align = _ALIGNMENT
+        _store(builder, args[2], _address(context, builder, signature.args[0], args[0], args[1]))
         return context.get_dummy_value()
 
     return types.none(array, types.intp, vector), codegen
@@ -132,6 +153,112 @@ def add_scaled_row(typingctx: Any, vector: Any, scalar: Any, array: Any, offset:
         return _multiply_add(builder, _broadcast(builder, scalar, vector.type), row, vector)
 
     return vector(vector, types.float32, array, types.intp), codegen
+
+
+@intrinsic
+def load_rows(typingctx: Any, block: Any, row: Any, array: Any, offset: Any, stride: Any) -> Any:
+    """A block of rows of `array` from `offset` on, `stride` apart; `row` is like one of them."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        block, row, array, offset, stride = args
+        rows = []
+        for i in range(block.type.count // row.type.count):
+            at = builder.add(offset, builder.mul(stride, stride.type(i)))
+            address = _address(context, builder, signature.args[2], array, at)
+            rows.append(_load(builder, address, row.type))
+        return _joined(builder, rows)
+
+    return block(block, row, array, types.intp, types.intp), codegen
+
+
+@intrinsic
+def store_rows(typingctx: Any, array: Any, offset: Any, stride: Any, block: Any, row: Any) -> Any:
+    """The rows of `block` become rows of `array` from `offset` on, `stride` apart."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        array, offset, stride, block, row = args
+        for i, part in enumerate(_rows_of(builder, block, row)):
+            at = builder.add(offset, builder.mul(stride, stride.type(i)))
+            address = _address(context, builder, signature.args[0], array, at)
+            _store(builder, part, address)
+        return context.get_dummy_value()
+
+    return types.none(array, types.intp, types.intp, block, row), codegen
+
+
+@intrinsic
+def add_outer(typingctx: Any, block: Any, X: Any, offset: Any, stride: Any, row: Any) -> Any:
+    """To row i of `block`, add ``X[offset + i * stride] * row``, rounded once."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        block, X, offset, stride, row = args
+        sums = []
+        for i, part in enumerate(_rows_of(builder, block, row)):
+            at = builder.add(offset, builder.mul(stride, stride.type(i)))
+            x = builder.load(_address(context, builder, signature.args[1], X, at))
+            sums.append(_multiply_add(builder, _broadcast(builder, x, row.type), row, part))
+        return _joined(builder, sums)
+
+    return block(block, X, types.intp, types.intp, row), codegen
+
+
+@intrinsic
+def transpose_square(
+    typingctx: Any, source: Any, at: Any, stride: Any, target: Any, to: Any, step: Any
+) -> Any:
+    """A square of `NARROW` rows of `source`, from `at` on, becomes columns of `target`, from `to`.
+
+    Each of four rounds interleaves the first half of the rows with the second.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        source, at, stride, target, to, step = args
+        lanes, half = ir.VectorType(ir.FloatType(), NARROW), NARROW // 2
+        both = [
+            _lanes(first + lane // 2 + NARROW * (lane % 2) for lane in range(NARROW))
+            for first in (0, half)
+        ]
+        rows = []
+        for i in range(NARROW):
+            offset = builder.add(at, builder.mul(stride, stride.type(i)))
+            rows.append(
+                _load(builder, _address(context, builder, signature.args[0], source, offset), lanes)
+            )
+        for _ in range(NARROW.bit_length() - 1):
+            pairs = list(zip(rows[:half], rows[half:], strict=True))
+            rows = [
+                builder.shuffle_vector(*pair, interleaved) for pair in pairs for interleaved in both
+            ]
+        for i, row in enumerate(rows):
+            offset = builder.add(to, builder.mul(step, step.type(i)))
+            _store(builder, row, _address(context, builder, signature.args[3], target, offset))
+        return context.get_dummy_value()
+
+    return types.none(source, types.intp, types.intp, target, types.intp, types.intp), codegen
+
+
+def _rows_of(builder: Any, block: Any, row: Any) -> list[Any]:
+    nothing = ir.Constant(block.type, ir.Undefined)
+    lanes = row.type.count
+    return [
+        builder.shuffle_vector(block, nothing, _lanes(range(first, first + lanes)))
+        for first in range(0, block.type.count, lanes)
+    ]
+
+
+def _joined(builder: Any, vectors: list[Any]) -> Any:
+    while len(vectors) > 1:
+        both = _lanes(range(2 * vectors[0].type.count))
+        vectors = [
+            builder.shuffle_vector(*pair, both)
+            for pair in zip(vectors[::2], vectors[1::2], strict=True)
+        ]
+    return vectors[0]
+
+
+def _lanes(numbers: Iterable[int]) -> ir.Constant:
+    lanes = list(map(int, numbers))
+    return ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes)
 
 
 @intrinsic
@@ -272,3 +399,14 @@ def per_line(typingctx: Any, array: Any) -> Any:
         return context.get_constant(types.uintp, _ALIGNMENT // size)
 
     return types.uintp(array), codegen
+
+
+@intrinsic
+def opaque(typingctx: Any, number: Any) -> Any:
+    """`number`, of which the compiler does not know that: so it does not unroll a loop over it."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = ir.FunctionType(args[0].type, [args[0].type])
+        return builder.asm(kind, "", "=r,0", args, False)
+
+    return types.uintp(types.uintp), codegen

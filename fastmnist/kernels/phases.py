@@ -1,0 +1,76 @@
+"""Where a thread's time goes: the phases of an epoch, and a clock that is free when unused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic, overload
+from numpy.typing import NDArray
+
+# In the order in which a chunk of samples passes through them.
+PHASES = (
+    "turning round",
+    "first layer forward",
+    "waiting",
+    "later layers forward",
+    "loss",
+    "backward",
+    "first layer update",
+    "later layers update",
+)
+TURN, FORWARD, WAIT, LATER, LOSS, BACKWARD, UPDATE, LATER_UPDATE = range(len(PHASES))
+_LAST = len(PHASES)  # when the last phase ended
+
+
+def new_ticks() -> NDArray[np.int64]:
+    """Room for one thread's processor ticks in each phase."""
+    return np.zeros(len(PHASES) + 1, np.int64)
+
+
+@intrinsic
+def _now(typingctx: Any) -> Any:
+    """The processor's tick counter, which runs at a constant rate."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = ir.FunctionType(ir.IntType(64), [])
+        name = "llvm.readcyclecounter"
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [])
+
+    return types.int64(), codegen
+
+
+def start(ticks):
+    """The first phase begins now. Where `ticks` is None, as in a training, no code is made."""
+    raise NotImplementedError("compiled only")
+
+
+@overload(start)
+def _start(ticks):
+    if ticks == types.none:
+        return lambda ticks: None
+
+    def note(ticks):
+        ticks[_LAST] = _now()
+
+    return note
+
+
+def lap(ticks, phase):
+    """`phase` has been going on since the last call and ends now."""
+    raise NotImplementedError("compiled only")
+
+
+@overload(lap)
+def _lap(ticks, phase):
+    if ticks == types.none:
+        return lambda ticks, phase: None
+
+    def note(ticks, phase):
+        now = _now()
+        ticks[phase] += now - ticks[_LAST]
+        ticks[_LAST] = now
+
+    return note
