@@ -1,11 +1,10 @@
 """The packed form of the first layer's rows: only what is not zero.
 
-81 % of MNIST's pixels are zero, and a zero input neither
-changes a sum nor receives a gradient. So every row, of pixels, features or activations alike, is
-kept as the list of its non-zero entries (column, value), in order of columns, with one more entry
-at the end: the constant 1 whose weight is the bias. Columns are grouped into bands of `BAND`, and
-for each row it is noted where each band begins, so that the threads can divide a batch by columns
-as easily as by rows.
+81 % of MNIST's pixels are zero, and a zero input neither changes a sum nor receives a gradient. So
+every row of pixels or features is kept as the list of its non-zero entries (column, value), in
+order of columns, with one more entry at the end: the constant 1 whose weight is the bias. Columns
+are grouped into bands of `BAND`, and for each row it is noted where each band begins, so that the
+threads can divide a batch by columns as easily as by rows.
 
 Column and value stand side by side: a row that shuffling brings up costs half as many reads of
 memory as it would from two arrays.
@@ -25,8 +24,8 @@ from fastmnist.kernels.jit import entry, inlined
 from fastmnist.kernels.vectors import _address, _broadcast
 from fastmnist.parameters import LANES, aligned_zeros
 
-# Columns in a band. A band of a chunk is turned round at a time for the update: with 64 there are
-# more short loops to mispredict (784-128-10: 1.04 times as slow), with 200 fewer bands to share.
+# Columns in a band, whose rows of W meet all samples of a chunk one after the other: with 64 the
+# lists are so short that their ends cost more than a full cache (784-128-10: 1.15 times as slow).
 BAND = 128
 
 # The share of numbers that are not zero from which on rows are left dense.
