@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import fastmnist as fm
-from benchmarks import accuracy, optimizers, ratios, timing, workloads
+from benchmarks import accuracy, optimizers, phases, ratios, timing, workloads
 
 ROOT = Path(__file__).parent.parent
 IMAGES = 600  # ragged: 600 = 4 * 128 + 88
@@ -125,6 +125,18 @@ def test_optimizers_prints_a_table(monkeypatch, capsys):
     assert f"{IMAGES} images (synthetic)" in sentence
     assert [line.split()[1] for line in table[2:]] == ["sgd", "momentum", "nesterov"]
     assert table[2].endswith("| 1.00 |")
+
+
+def test_phases_prints_what_adds_up_to_the_epoch(monkeypatch, capsys):
+    arguments = ["--networks", "784-10-10", "--batches", "128", "--images", str(IMAGES)]
+    monkeypatch.setattr(sys, "argv", ["phases", *arguments, "--rounds", "2"])
+    phases.main()
+    _, _, header, _, *rows = capsys.readouterr().out.splitlines()
+    assert [row.split("|")[3].strip() for row in rows] == ["1", "2"]  # threads
+    for row in rows:
+        assert row.count("|") == header.count("|")
+        whole, *parts = (float(cell) for cell in row.split("|")[4:-1])
+        assert whole == pytest.approx(sum(parts), abs=0.5)  # each is rounded to 0.1 ms
 
 
 def test_ratios_refuses_to_compare_different_work(monkeypatch):

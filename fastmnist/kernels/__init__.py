@@ -208,7 +208,7 @@ def _train(
     optimizer: SGD | None = None,
     order: NDArray[Any] | None = None,
     threads: int | None = None,
-    ticks: NDArray[np.int64] | None = None,
+    ticks: Sequence[NDArray[np.int64]] | None = None,
 ) -> float:
     """One epoch; without an optimiser one batch of everything, whose gradient is the result."""
     rows = prepare(X, params.sizes[0])
