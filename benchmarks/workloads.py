@@ -45,6 +45,7 @@ def forward(network: str, backend: str, count: int) -> Call:
 
 def predict(network: str, count: int) -> Call:
     """Classes of the first `count` test images, from pixels, as a user asks for them."""
+    fm.warmup()  # from then on the kernels predict a few images, too
     # As ONNX Runtime is, it is told only for many images how many threads it may use.
     threads = {"threads": THREADS} if count > 1 else {}
     return _tried(partial(fm.MLP(sizes(network), seed=0).predict, unseen(count), **threads))

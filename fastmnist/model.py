@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import sys
 import zipfile
 from collections.abc import Sequence
 from itertools import pairwise
@@ -23,7 +24,7 @@ from fastmnist.parameters import Parameters
 FORMAT_VERSION = 1
 _MOST_PARAMETERS = 2**31  # 8 GiB of float32; a mistyped size fails before anything is allocated
 _SEED_LIMIT = 2**63 - 1
-_FEW = 64  # images; for fewer, NumPy's products take less time than calling compiled code (0.1 ms)
+_FEW = 64  # images; for fewer, NumPy's products take less time than loading Numba and the kernels
 
 
 class MLP:
@@ -122,9 +123,12 @@ class MLP:
         return P
 
     def _ready(self, X: ArrayLike, threads: int | None) -> tuple[NDArray[Any], ModuleType]:
-        """`X`, checked, and the backend that is done with so many images sooner."""
+        """`X`, checked, and the backend that is done with so many images sooner.
+
+        Once the kernels are there, that is theirs for any number (one image: 0.8 of the time).
+        """
         X = checks.features(X, self.sizes[0])
-        if len(X) >= _FEW:
+        if len(X) >= _FEW or "fastmnist.kernels" in sys.modules:
             from fastmnist import kernels  # Numba, only now
 
             return X, kernels

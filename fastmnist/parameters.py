@@ -65,6 +65,7 @@ class Parameters(list[tuple[NDArray[np.float32], NDArray[np.float32]]]):
         ends = np.cumsum([rows * stride for rows, stride in shapes])
         self.offsets = [0, *map(int, ends[:-1])]
         self.flat = aligned_zeros(int(ends[-1]))
+        self.kept: dict[Any, list[Any]] = {}  # by the kernels, from one prediction to the next
         blocks = [
             self.flat[start : start + rows * stride].reshape(rows, stride)
             for start, (rows, stride) in zip(self.offsets, shapes, strict=True)

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastmnist import checks
-from fastmnist.kernels import epoch, team
+from fastmnist.kernels import epoch, prediction, team
 from fastmnist.kernels.network import CHUNK, Rule, new_chunk, new_network, new_scratch, pieces_of
-from fastmnist.kernels.packed import Dense, Packed, rows_of, to_predict
+from fastmnist.kernels.packed import Dense, Packed, rows_of
 from fastmnist.kernels.team import thread_count
 from fastmnist.optimizers import SGD
 from fastmnist.parameters import Gradients, Parameters
@@ -34,8 +34,6 @@ Params = Sequence[tuple[ArrayLike, ArrayLike]]
 
 
 Rows = Packed | Dense  # what `prepare` gives
-
-_GROUP = 64  # samples that a thread predicts at a time
 
 
 def forward(params: Params, X: ArrayLike | Rows, *, threads: int | None = None) -> NDArray[Any]:
@@ -69,21 +67,7 @@ def logits(params: Params, X: ArrayLike | Rows, *, threads: int | None = None) -
     """The last layer before softmax, float32 of shape (n, classes); arguments as of `forward`."""
     own = _own(params)
     samples = X if isinstance(X, Rows) else checks.features(X, own.sizes[0])
-    count = samples.rows if isinstance(samples, Rows) else len(samples)
-    Z = np.empty((count, own.sizes[-1]), np.float32)
-    members = max(1, min(thread_count(threads), count // _GROUP))
-    group = min(_GROUP, count)
-    network = new_network(own, group)
-    pieces = pieces_of(0, 1, network)  # each member computes whole outputs
-    order = np.arange(count)
-    work = [
-        (
-            *(group, pieces, network, new_chunk(own.sizes, group), new_scratch(own.sizes, group)),
-            *(samples if isinstance(samples, Rows) else to_predict(samples, group), order, Z),
-        )
-        for _ in range(members)
-    ]
-    team.run_briefly(epoch.outputs, work)
+    Z: NDArray[Any] = prediction.logits(own, samples, threads)
     return Z
 
 
@@ -232,7 +216,7 @@ def _train(
     chunk = new_chunk(params.sizes, samples)
     work = [
         (
-            *(member, members, pieces_of(member, members, network), network, chunk),
+            *(member, members, pieces_of(member, members, network.shapes), network, chunk),
             *(new_scratch(params.sizes, samples), rows, labels, order),
             *(batch_size, rates, rule, losses, None if ticks is None else ticks[member]),
         )

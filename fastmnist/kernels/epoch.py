@@ -1,11 +1,10 @@
-"""What each thread of a team runs: one epoch of training, or the outputs for many samples."""
+"""What each thread of a team runs: one epoch of training."""
 
 from __future__ import annotations
 
 import numpy as np
-from numba.extending import overload
 
-from fastmnist.kernels.barrier import CLAIMED, fetch_add, wait_for_all
+from fastmnist.kernels.barrier import wait_for_all
 from fastmnist.kernels.jit import entry, jit
 from fastmnist.kernels.layer import (
     add_parts,
@@ -18,14 +17,11 @@ from fastmnist.kernels.layer import (
 )
 from fastmnist.kernels.network import (
     CHUNK,
-    FIRST,
-    INPUTS,
     OUT,
     OUTPUTS,
     STRIDE,
     Inputs,
 )
-from fastmnist.kernels.packed import Unpacked, pack_row
 from fastmnist.kernels.phases import (
     BACKWARD,
     FORWARD,
@@ -113,46 +109,6 @@ def train(
                 layer, k = network.tasks[task, 0], network.tasks[task, 1]
                 update_task(network, chunk, layer, k, samples, rule, rates[batch], begins, ends)
             lap(ticks, LATER_UPDATE)
-
-
-@entry
-def outputs(words, group, pieces, network, chunk, scratch, rows, order, Z):
-    """One thread's part of Z[i] = output of the last layer for the i-th sample, in groups.
-
-    `order` is 0, 1, 2 ...: the samples are taken as they stand.
-    """
-    last = network.shapes[len(network.shapes) - 1]
-    start = fetch_add(words, CLAIMED, group)
-    while start < len(Z):
-        samples = min(group, len(Z) - start)
-        inputs = _group(rows, order, start, samples, network.shapes[0, INPUTS])
-        for piece in pieces:
-            forward_piece(network, chunk, scratch, inputs, piece, samples)
-        add_parts(network, chunk, FIRST, samples)
-        for layer in range(1, len(network.shapes)):
-            forward(network, chunk, layer, FIRST, samples)
-        for s in range(samples):
-            at = last[OUT] + s * last[STRIDE]
-            for c in range(last[OUTPUTS]):
-                Z[start + s, c] = chunk.outputs[at + c]
-        start = fetch_add(words, CLAIMED, group)
-
-
-def _group(rows, order, start, samples, columns):
-    """What enters the first layer: so many samples, from the start-th on."""
-    raise NotImplementedError("compiled only")
-
-
-@overload(_group)
-def _group_of(rows, order, start, samples, columns):
-    def packed_now(rows, order, start, samples, columns):
-        for s in range(samples):
-            pack_row(rows.X, (start + s) * columns, columns, rows.group, s, rows.one)
-        return Inputs(rows.group, order[:samples], FIRST)
-
-    if rows.instance_class is Unpacked:
-        return packed_now
-    return lambda rows, order, start, samples, columns: Inputs(rows, order, start)
 
 
 @jit

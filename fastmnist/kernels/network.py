@@ -144,7 +144,7 @@ def new_network(
     )
 
 
-def pieces_of(member: int, members: int, network: Network) -> NDArray[np.int64]:
+def pieces_of(member: int, members: int, shapes: NDArray[np.int64]) -> NDArray[np.int64]:
     """The pieces of one member of a team: of each its part, bands and columns, first to last.
 
     The first layer, by far the largest, is divided by its inputs into pieces of consecutive bands,
@@ -155,7 +155,7 @@ def pieces_of(member: int, members: int, network: Network) -> NDArray[np.int64]:
     depend on the network alone, and with them the order of every sum. More members than two divide
     the columns of their part.
     """
-    outputs, bands, columns = network.shapes[0, [OUTPUTS, BANDS, COLUMNS]]
+    outputs, bands, columns = shapes[0, [OUTPUTS, BANDS, COLUMNS]]
     pieces = 2 if outputs <= NARROW else 4  # a narrow layer has less work to divide
     unit = min(MIDDLE, columns)
     table = []

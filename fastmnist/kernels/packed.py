@@ -71,7 +71,7 @@ class Unpacked(NamedTuple):
     """Rows that a thread packs itself, a group at a time, just before it works on them."""
 
     X: NDArray[Any]  # uint8 pixels or float32, of shape (rows * columns,)
-    one: Any  # the constant 1 among them
+    one: NDArray[Any]  # of shape (1,): the constant 1 among them
     group: Packed  # room for the packed form of a group
 
 
@@ -92,22 +92,13 @@ def new_packed(lengths: NDArray[np.int64], columns: int, kind: np.dtype[np.void]
 def rows_of(X: NDArray[Any]) -> Packed | Dense:
     """The rows of `X`, uint8 or float32 of shape (rows, columns), in the form that is faster."""
     if is_dense(X):
-        return Dense(_read_only(X))
+        return Dense(read_only(X))
     X, kind, one = packable(X)
     lengths = np.empty(len(X), np.int64)
     _count_entries(X, lengths)
     packed = new_packed(lengths, X.shape[1], kind)
     _pack_rows(X.reshape(-1), X.shape[1], packed, one)
     return packed
-
-
-def to_predict(X: NDArray[Any], group: int) -> Unpacked | Dense:
-    """The rows of `X` for one thread that works on `group` of them at a time."""
-    if is_dense(X[:group]):
-        return Dense(_read_only(X))
-    X, kind, one = packable(X)
-    room = np.full(group, X.shape[1] + 1)
-    return Unpacked(X.reshape(-1), one, new_packed(room, X.shape[1], kind))
 
 
 def is_dense(X: NDArray[Any]) -> bool:
@@ -118,11 +109,11 @@ def is_dense(X: NDArray[Any]) -> bool:
 def packable(X: NDArray[Any]) -> tuple[NDArray[Any], np.dtype[np.void], Any]:
     """`X` so that its columns can be numbered, the kind of its entries, and the constant 1."""
     if X.dtype == np.uint8 and X.shape[1] < 2**16:
-        return _read_only(X), PIXELS, np.uint8(255)
-    return _read_only(_SCALED[X] if X.dtype == np.uint8 else X), FLOATS, np.float32(1)
+        return read_only(X), PIXELS, np.uint8(255)
+    return read_only(_SCALED[X] if X.dtype == np.uint8 else X), FLOATS, np.float32(1)
 
 
-def _read_only(X: NDArray[Any]) -> NDArray[Any]:
+def read_only(X: NDArray[Any]) -> NDArray[Any]:
     """`X`, not to be written to: if both kinds came, Numba would compile each kernel twice."""
     X = X.view()
     X.flags.writeable = False
