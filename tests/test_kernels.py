@@ -449,6 +449,7 @@ def test_each_weight_of_the_first_layer_is_one_members(outputs, members):
     of = network.new_network(Parameters((784, outputs, 10)), 8)
     done = np.zeros((7, of.shapes[0, network.COLUMNS]), int)  # 784 inputs are 7 bands
     for member in range(members):
-        for _, band, last_band, column, last_column, _ in network.pieces_of(member, members, of.shapes):
+        pieces = network.pieces_of(member, members, of.shapes)
+        for _, band, last_band, column, last_column, _ in pieces:
             done[band:last_band, column:last_column] += 1
     assert (done == 1).all()
