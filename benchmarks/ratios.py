@@ -66,7 +66,7 @@ def row(network: str, batch: int, images: int, rounds: int) -> str:
 
 
 def verify_gradients(network: str, batch: int) -> None:
-    """Stop unless the gradients of one batch agree within 32 rounding steps for each backend."""
+    """Stop unless the gradients of one batch agree within 64 rounding steps: 32 for each."""
     (_, wanted), (_, got) = (
         workloads.loss_and_gradients(network, backend, batch)() for backend in workloads.BACKENDS
     )

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import fastmnist as fm
-from benchmarks import accuracy, optimizers, phases, ratios, timing, workloads
+from benchmarks import ablations, accuracy, optimizers, phases, ratios, timing, workloads
 
 ROOT = Path(__file__).parent.parent
 IMAGES = 600  # ragged: 600 = 4 * 128 + 88
@@ -137,6 +137,30 @@ def test_phases_prints_what_adds_up_to_the_epoch(monkeypatch, capsys):
         assert row.count("|") == header.count("|")
         whole, *parts = (float(cell) for cell in row.split("|")[4:-1])
         assert whole == pytest.approx(sum(parts), abs=0.5)  # each is rounded to 0.1 ms
+
+
+def test_ablations_prints_what_each_trick_gives(monkeypatch, capsys):
+    few = {name: ablations.ABLATIONS[name] for name in list(ablations.ABLATIONS)[:2]}
+    monkeypatch.setattr(ablations, "ABLATIONS", few)
+    arguments = ["--networks", "784-10", "784-20-10", "--rounds", "1", "--images", str(IMAGES)]
+    monkeypatch.setattr(sys, "argv", ["ablations", *arguments])
+    monkeypatch.setattr(timing, "REST", 0)
+    ablations.main()
+    _, _, header, _, *rows = capsys.readouterr().out.splitlines()
+    assert [row.split("|")[1].strip() for row in rows] == list(few)
+    assert rows[0].count("(1.00)") == 2
+    assert {row.count("|") for row in (header, *rows)} == {4}
+
+
+def test_an_ablation_changes_what_the_kernels_use(monkeypatch):
+    modules = [m for name, m in sys.modules.items() if name.startswith("fastmnist.kernels")]
+    for changed in chain(*ablations.ABLATIONS.values()):
+        assert any(hasattr(module, changed) for module in modules), changed
+    for module in modules:
+        if hasattr(module, "BAND"):
+            monkeypatch.setattr(module, "BAND", module.BAND)  # and back, after the test
+    ablations.patch({"BAND": 32})
+    assert fm.kernels.packed.BAND == fm.kernels.sparse.BAND == 32
 
 
 def test_ratios_refuses_to_compare_different_work(monkeypatch):
