@@ -1,4 +1,4 @@
-"""What momentum costs: ``python -m benchmarks.optimizers``.
+"""What momentum and Adam cost: ``python -m benchmarks.optimizers``.
 
 Epochs of the kernels with each optimiser, in turns. Prints a table in Markdown.
 """

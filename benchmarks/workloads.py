@@ -66,17 +66,16 @@ def epoch(
     batch: int = BATCH,
     *,
     rows: Any = None,
-    optimizer: fm.SGD | None = None,
+    optimizer: fm.SGD | fm.Adam | None = None,
     threads: int = THREADS,
 ) -> Call:
     """An epoch of SGD in random order, over rows prepared once, as `fit` does; the loss.
 
     `rows`, prepared already, are taken in place of the training images.
     """
-    momentum = optimizer.momentum if optimizer else 0
     train = partial(
         _module(backend).train_epoch,
-        learning_rate=RATE * (1 - momentum),  # or momentum's steps would be ten times as long
+        learning_rate=_rate(optimizer),
         batch_size=batch,
         optimizer=optimizer,
         threads=threads,
@@ -88,6 +87,13 @@ def epoch(
     order = np.random.default_rng(0).permutation(images)
     X, y = _prepared(backend, images) if rows is None else given
     return partial(train, _params(network, backend), X, y, order=order)
+
+
+def _rate(optimizer: fm.SGD | fm.Adam | None) -> float:
+    """That makes the steps of all optimisers about as long."""
+    if isinstance(optimizer, fm.Adam):
+        return RATE / 100
+    return RATE * (1 - optimizer.momentum) if optimizer else RATE
 
 
 def training(network: str, backend: str, images: int = IMAGES) -> Call:

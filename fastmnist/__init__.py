@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fastmnist import kernels, plots, reference
+    from fastmnist.augment import Augmentation, augmented
     from fastmnist.datasets import Dataset, load
     from fastmnist.errors import DataError, DivergedError, DownloadError, ModelFileError
     from fastmnist.kernels import warmup
     from fastmnist.metrics import Report, evaluate
     from fastmnist.model import MLP
-    from fastmnist.optimizers import SGD
+    from fastmnist.optimizers import SGD, Adam
     from fastmnist.training import Epoch, History, fit
 
 __version__ = "0.1.0"
@@ -28,6 +29,8 @@ _MODULES = ("kernels", "plots", "reference")
 # Where each public name lives. Imported at first use (PEP 562), so that `import fastmnist`
 # loads neither Numba nor Matplotlib.
 _HOMES = {
+    "Augmentation": "augment",
+    "augmented": "augment",
     "Dataset": "datasets",
     "load": "datasets",
     "DataError": "errors",
@@ -38,6 +41,7 @@ _HOMES = {
     "Report": "metrics",
     "evaluate": "metrics",
     "MLP": "model",
+    "Adam": "optimizers",
     "SGD": "optimizers",
     "Epoch": "training",
     "History": "training",
@@ -47,6 +51,8 @@ _HOMES = {
 __all__ = [
     "MLP",
     "SGD",
+    "Adam",
+    "Augmentation",
     "DataError",
     "Dataset",
     "DivergedError",
@@ -56,6 +62,7 @@ __all__ = [
     "ModelFileError",
     "Report",
     "__version__",
+    "augmented",
     "evaluate",
     "fit",
     "kernels",

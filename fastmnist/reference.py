@@ -25,8 +25,23 @@ Params = Sequence[tuple[Array, Array]]
 class Optimizer(Protocol):
     """Anything that takes a step, such as `fastmnist.SGD`."""
 
-    def update(self, w: Array, g: Array, v: Array | None, rate: float) -> None:
-        """Change `w` (and the velocity `v`) in place."""
+    def update(self, w: Array, g: Array, v: Array, s: Array, rate: float, step: int) -> None:
+        """Change parameters `w` in place, and the means `v` and `s` that go with them."""
+
+
+class State(Protocol):
+    """What an optimiser carries from step to step, such as `fastmnist.optimizers.State`."""
+
+    velocity: Params
+    squares: Params
+    steps: int
+
+
+class Dropout(Protocol):
+    """What leaves units out, such as `fastmnist.dropout.Dropout`."""
+
+    def masks(self, samples: Array, widths: Sequence[int]) -> list[Any]:
+        """What to multiply the inputs of each layer by, for each sample."""
 
 
 def forward(params: Params, X: Array, *, threads: int | None = None) -> Array:
@@ -57,7 +72,14 @@ def logits(params: Params, X: Array, *, threads: int | None = None) -> Array:
 
 
 def loss_and_gradients(
-    params: Params, X: Array, y: Array, *, threads: int | None = None
+    params: Params,
+    X: Array,
+    y: Array,
+    *,
+    label_smoothing: float = 0.0,
+    dropout: Dropout | None = None,
+    samples: Array | None = None,
+    threads: int | None = None,
 ) -> tuple[float, list[tuple[Array, Array]]]:
     """Mean cross-entropy and its gradient with respect to every parameter.
 
@@ -68,6 +90,12 @@ def loss_and_gradients(
         As in `forward`.
     y : ndarray of int, shape (n,)
         Class numbers from 0.
+    label_smoothing : float
+        In [0, 1): this share of each label is spread over all classes.
+    dropout : optional
+        Its ``masks(samples, widths)`` multiply the inputs of the layers.
+    samples : ndarray of int, shape (n,), optional
+        The samples' numbers, for `dropout`; by default from 0.
 
     Returns
     -------
@@ -79,15 +107,22 @@ def loss_and_gradients(
     References
     ----------
     Rumelhart, Hinton and Williams 1986, "Learning representations by back-propagating errors".
+    Label smoothing: Szegedy et al. 2016, "Rethinking the Inception architecture", section 7.
     """
-    *A, Z = _layers(params, X)
-    loss, dZ = _cross_entropy(Z, y)
+    masks = None
+    if dropout:
+        samples = np.arange(len(X)) if samples is None else samples
+        masks = dropout.masks(samples, [len(W) for W, _ in params])
+    *A, Z = _layers(params, X, masks)
+    loss, dZ = _cross_entropy(Z, y, label_smoothing)
     gradients = []
     for layer in reversed(range(len(params))):
         gradients.append((A[layer].T @ dZ, dZ.sum(axis=0)))
         if layer:
             dA = dZ @ params[layer][0].T
             dZ = np.multiply(dA, A[layer] > 0, out=dA)  # ReLU passes where it was active
+            if masks:
+                dZ *= masks[layer]
     return loss, gradients[::-1]
 
 
@@ -99,8 +134,10 @@ def train_epoch(
     learning_rate: float | Array = 0.1,
     batch_size: int = 64,
     optimizer: Optimizer | None = None,
-    velocity: Params | None = None,
+    state: State | None = None,
     order: Array | None = None,
+    label_smoothing: float = 0.0,
+    dropout: Dropout | None = None,
     threads: int | None = None,
 ) -> float:
     """Train once over all samples, in place.
@@ -109,16 +146,17 @@ def train_epoch(
     ----------
     params : list of (W, b)
         Changed in place.
-    X, y, threads
+    X, y, label_smoothing, dropout, threads
         As in `loss_and_gradients`.
     learning_rate : float or ndarray of shape (batches,)
         One rate, or one for each batch.
     batch_size : int
         Samples in a step; the last batch may be smaller.
     optimizer : optional
-        Its ``update(w, g, v, rate)`` takes each step; by default plain SGD.
-    velocity : list of (vW, vb), optional
-        Shaped like `params`, changed in place; what momentum carries from epoch to epoch.
+        Its ``update(w, g, v, s, rate, step)`` takes each step; by default plain SGD.
+    state : optional
+        What the optimiser carries from epoch to epoch: its ``velocity`` and ``squares``, each
+        shaped like `params`, and its ``steps`` are changed in place.
     order : ndarray of int, shape (n,), optional
         In which order the samples are taken; by default as they stand.
 
@@ -131,16 +169,28 @@ def train_epoch(
     batches = range(0, len(X), batch_size)
     step_rates = np.broadcast_to(np.asarray(learning_rate, params[0][0].dtype), len(batches))
     update = optimizer.update if optimizer else _descend
-    if velocity is None:
-        velocity = [(np.zeros_like(W), np.zeros_like(b)) for W, b in params]
+    velocity = state.velocity if state else _zeros_like(params)
+    squares = state.squares if state else _zeros_like(params)
+    before = state.steps if state else 0
     total = 0.0
-    for start, rate in zip(batches, step_rates, strict=True):
+    for step, (start, rate) in enumerate(zip(batches, step_rates, strict=True), before + 1):
         batch = order[start : start + batch_size]
-        loss, gradients = loss_and_gradients(params, X[batch], y[batch])
+        loss, gradients = loss_and_gradients(
+            params,
+            X[batch],
+            y[batch],
+            label_smoothing=label_smoothing,
+            dropout=dropout,
+            samples=batch,
+        )
         total += loss * len(batch)
-        for (W, b), (dW, db), (vW, vb) in zip(params, gradients, velocity, strict=True):
-            update(W, dW, vW, rate)
-            update(b, db, vb, rate)
+        for (W, b), (dW, db), (vW, vb), (sW, sb) in zip(
+            params, gradients, velocity, squares, strict=True
+        ):
+            update(W, dW, vW, sW, rate, step)
+            update(b, db, vb, sb, rate, step)
+    if state:
+        state.steps = before + len(batches)
     return total / len(X)
 
 
@@ -149,10 +199,12 @@ def prepare(X: Array) -> Array:
     return X
 
 
-def _layers(params: Params, X: Array) -> list[Array]:
+def _layers(params: Params, X: Array, masks: list[Any] | None = None) -> list[Array]:
     """Input and output of every layer: [A0 = scaled X, A1, ..., Z of the last]."""
     layers = [_scaled(X, params[0][0].dtype)]
     for layer, (W, b) in enumerate(params):
+        if masks:
+            layers[-1] = np.multiply(layers[-1], masks[layer], dtype=W.dtype)
         Z = layers[-1] @ W
         Z += b
         last = layer == len(params) - 1
@@ -167,19 +219,27 @@ def _scaled(X: Array, dtype: np.dtype[Any]) -> Array:
     return rows.astype(dtype, copy=False)
 
 
-def _cross_entropy(Z: Array, y: Array) -> tuple[float, Array]:
-    """Mean of -log softmax(Z)[y], and its gradient dZ = (P - onehot(y)) / n. Overwrites Z."""
+def _cross_entropy(Z: Array, y: Array, smoothing: float) -> tuple[float, Array]:
+    """Mean of -sum(T log softmax(Z)), and its gradient dZ = (P - T) / n. Overwrites Z.
+
+    The target T is 1 - smoothing for the label y, and besides smoothing / classes for every class.
+    """
     rows = np.arange(len(Z))
     Z -= Z.max(axis=1, keepdims=True)
-    shifted = Z[rows, y]
+    shifted = (1 - smoothing) * Z[rows, y] + smoothing * Z.mean(axis=1)
     E = np.exp(Z, out=Z)
     S = E.sum(axis=1, keepdims=True)
     loss = np.mean(np.log(S[:, 0]) - shifted, dtype=np.promote_types(Z.dtype, np.float64))
     dZ = np.divide(E, S, out=E)
-    dZ[rows, y] -= 1
+    dZ[rows, y] -= 1 - smoothing
+    dZ -= smoothing / Z.shape[1]
     dZ /= len(Z)
     return loss.item(), dZ
 
 
-def _descend(w: Array, g: Array, _: Array | None, rate: float) -> None:
+def _descend(w: Array, g: Array, v: Array, s: Array, rate: float, step: int) -> None:
     w -= rate * g
+
+
+def _zeros_like(params: Params) -> list[tuple[Array, Array]]:
+    return [(np.zeros_like(W), np.zeros_like(b)) for W, b in params]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, overload
@@ -14,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmnist import checks, metrics
+from fastmnist.augment import Augmentation, augmented, check_images
+from fastmnist.counter_based import epoch_key
 from fastmnist.datasets import Dataset
+from fastmnist.dropout import Dropout
 from fastmnist.errors import DivergedError
 from fastmnist.model import MLP
-from fastmnist.optimizers import SGD, Schedule, optimizer_named, rates
-from fastmnist.parameters import Parameters
+from fastmnist.optimizers import SGD, Adam, Schedule, State, optimizer_named, rates
 
 BACKENDS = ("numba", "reference")
 
@@ -30,7 +33,8 @@ class Epoch:
     Attributes
     ----------
     loss : float
-        Mean cross-entropy in nats per image, each batch measured before its own step.
+        Mean cross-entropy in nats per image, each batch measured before its own step, with
+        whatever makes training harder: distorted images, units left out, smoothed labels.
     validation_loss, validation_accuracy : float or None
         After the epoch; None without validation.
     seconds : float
@@ -102,9 +106,15 @@ def fit(
     epochs: int = 5,
     batch_size: int = 64,
     learning_rate: float = 0.1,
-    optimizer: str | SGD = "nesterov",
+    optimizer: str | SGD | Adam = "nesterov",
     schedule: str | Schedule = "one-cycle",
+    label_smoothing: float = 0.0,
+    dropout: float = 0.0,
+    input_dropout: float = 0.0,
+    augmentation: Augmentation | None = None,
+    averaging: float = 0.0,
     validation: int | Dataset | None = None,
+    patience: int | None = None,
     backend: str = "numba",
     threads: int | None = None,
     seed: int = 0,
@@ -123,18 +133,34 @@ def fit(
         Samples in a step; larger than the set means all of it.
     learning_rate : float
         The schedule's peak; positive.
-    optimizer : {"sgd", "momentum", "nesterov"} or SGD
-        The names mean momentum 0, 0.9 and 0.9.
-    schedule : {"constant", "one-cycle"} or callable
-        A callable maps the share of the training that is done, an array in [0, 1), to factors.
+    optimizer : {"sgd", "momentum", "nesterov", "adam", "adamw"}, SGD or Adam
+        The names mean momentum 0, 0.9 and 0.9, and Adam's defaults without weight decay and with
+        0.01, decoupled.
+    schedule : str or callable
+        A name in `fastmnist.optimizers.SCHEDULES`, or what maps the share of the training that is
+        done, an array in [0, 1), to factors.
+    label_smoothing : float
+        In [0, 1): this share of each label is spread over all classes.
+    dropout, input_dropout : float
+        In [0, 1): share of each hidden layer's units, and of the inputs, that is left out, other
+        ones for each sample and epoch.
+    augmentation : Augmentation, optional
+        Distorts images, otherwise in each epoch; they must be uint8 of shape (n, height, width).
+    averaging : float
+        In [0, 1): at the end the parameters become their mean over the ends of the epochs in this
+        last part of the training (Izmailov et al. 2018, arXiv:1803.05407).
     validation : int or Dataset, optional
         Samples to set aside from `train`, drawn at random, or a set of its own.
+    patience : int, optional
+        Training stops early after so many epochs without a smaller validation loss, and the
+        parameters become those with the smallest.
     backend : {"numba", "reference"}
         The kernels, or plain NumPy.
     threads : int, optional
         By default as many as this process may use. The kernels give the same bits for any number.
     seed : int
-        Of the order of samples and the choice of validation samples.
+        Of the order of samples, of what is left out, of distortions, and of the choice of
+        validation samples.
     progress : bool
         Print a line per epoch on standard error.
     callbacks : sequence of callable
@@ -147,7 +173,8 @@ def fit(
     Raises
     ------
     TypeError, ValueError
-        If an argument is out of its range or the data does not fit the network; nothing changed.
+        If an argument is out of its range, the data does not fit the network, or patience lacks
+        validation or is joined with averaging; nothing changed.
     DivergedError
         If the loss or a parameter becomes infinite or NaN.
     KeyboardInterrupt
@@ -159,48 +186,56 @@ def fit(
     seed = checks.whole("seed", seed, 0, 2**63 - 1)
     peak = checks.positive("learning_rate", learning_rate)
     rule = optimizer_named(optimizer)
+    label_smoothing = checks.share("label_smoothing", label_smoothing)
+    Dropout(dropout, input_dropout)  # checked now
+    averaged_from = round(epochs * (1 - checks.share("averaging", averaging)))
+    if patience is not None:
+        patience = checks.whole("patience", patience, 1)
+        if validation is None or averaging:
+            raise ValueError("patience needs validation, and no averaging")
     if threads is not None:
         threads = checks.whole("threads", threads, 1)
     train, held_out = _split(train, validation, seed)
-    backend_module = _backend(checks.nearest("backend", backend, BACKENDS))
+    backend = checks.nearest("backend", backend, BACKENDS)
+    backend_module = _backend(backend)
     X, y = _samples(train, model)
     if held_out is not None:
         _samples(held_out, model)  # wrong ones are found now, not after the first epoch
-    rows = backend_module.prepare(X)
+    rows_of = _epoch_rows(backend_module, train, X, augmentation, input_dropout, seed, threads)
     batches = math.ceil(len(X) / batch_size)
     step_rates = rates(schedule, peak, epochs * batches).reshape(epochs, batches)
-    velocity = Parameters(model.sizes)
+    state = State.zeros(model.params)
     report_to = (*((_Printer(epochs),) if progress else ()), *callbacks)
+    average, best = _Average(), _Best()
 
     history: list[Epoch] = []
     for number in range(epochs):
-        before = model.params.flat.copy()
         started = time.perf_counter()
-        try:
-            with np.errstate(over="ignore", invalid="ignore"):  # divergence is looked for below
-                loss = backend_module.train_epoch(
-                    model.params,
-                    rows,
-                    y,
-                    learning_rate=step_rates[number],
-                    batch_size=batch_size,
-                    optimizer=rule,
-                    velocity=velocity,
-                    order=epoch_order(seed, number, len(X)),
-                    threads=threads,
-                )
-            seconds = time.perf_counter() - started
+        with _undone_on_failure(model):
+            loss = backend_module.train_epoch(
+                model.params,
+                rows_of(number),
+                y,
+                learning_rate=step_rates[number],
+                batch_size=batch_size,
+                optimizer=rule,
+                state=state,
+                order=epoch_order(seed, number, len(X)),
+                label_smoothing=label_smoothing,
+                dropout=Dropout(dropout, input_dropout, epoch_key(seed, number)),
+                threads=threads,
+            )
             if not (math.isfinite(loss) and np.isfinite(model.params.flat).all()):
                 raise DivergedError(
                     f"training diverged in epoch {number + 1}: loss {loss:.4g}; the model keeps "
                     f"the parameters from before; try a learning rate below {peak:g}"
                 )
-        except BaseException:
-            model.params.flat[:] = before
-            raise
-        scores = None
-        if held_out is not None:
-            scores = metrics.evaluate(model, held_out, threads=threads)
+        seconds = time.perf_counter() - started
+        if number >= averaged_from:
+            average.add(model)
+        if number == epochs - 1 and averaging:
+            average.restore(model)
+        scores = metrics.evaluate(model, held_out, threads=threads) if held_out else None
         epoch = Epoch(
             loss,
             scores.loss if scores else None,
@@ -211,7 +246,76 @@ def fit(
         history.append(epoch)
         for callback in report_to:
             callback(model, epoch)
+        if patience and scores:
+            best.note(model, scores.loss)
+            if best.age == patience:
+                break
+    if patience:
+        best.restore(model)
     return History(history)
+
+
+def _epoch_rows(
+    backend: ModuleType,
+    train: Dataset,
+    X: NDArray[Any],
+    augmentation: Augmentation | None,
+    input_dropout: float,
+    seed: int,
+    threads: int | None,
+) -> Callable[[int], Any]:
+    """What the backend trains on in an epoch of that number."""
+    if augmentation is None:
+        prepared = X if input_dropout else backend.prepare(X)
+        return lambda number: prepared
+    images = check_images(train.images)
+    if hasattr(backend, "augmented"):  # as the kernels need them, without a copy of all
+        return lambda number: backend.augmented(images, augmentation, epoch_key(seed, number))
+    return lambda number: augmented(images, augmentation, seed=seed, epoch=number, threads=threads)
+
+
+@contextlib.contextmanager
+def _undone_on_failure(model: MLP) -> Iterator[None]:
+    """The parameters are what they were before if the block fails."""
+    before = model.params.flat.copy()
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):  # divergence is looked for inside
+            yield
+    except BaseException:
+        model.params.flat[:] = before
+        raise
+
+
+class _Average:
+    """The mean of a network's parameters at several times."""
+
+    def __init__(self) -> None:
+        self._count, self._mean = 0, np.empty(0, np.float32)
+
+    def add(self, model: MLP) -> None:
+        if not self._count:
+            self._mean = np.zeros_like(model.params.flat)
+        self._count += 1
+        self._mean += (model.params.flat - self._mean) / np.float32(self._count)
+
+    def restore(self, model: MLP) -> None:
+        model.params.flat[:] = self._mean
+
+
+class _Best:
+    """The parameters with the smallest validation loss, and how many epochs ago they were."""
+
+    def __init__(self) -> None:
+        self.age, self._loss, self._params = 0, math.inf, np.empty(0, np.float32)
+
+    def note(self, model: MLP, loss: float) -> None:
+        if loss < self._loss:
+            self.age, self._loss, self._params = 0, loss, model.params.flat.copy()
+        else:
+            self.age += 1
+
+    def restore(self, model: MLP) -> None:
+        model.params.flat[:] = self._params
 
 
 def epoch_order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:

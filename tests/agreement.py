@@ -12,7 +12,7 @@ import numpy as np
 from hypothesis import HealthCheck, settings
 
 from fastmnist import reference
-from fastmnist.optimizers import SGD
+from fastmnist.optimizers import SGD, Adam, State
 from fastmnist.parameters import Parameters
 
 EPS = float(np.finfo(np.float32).eps)
@@ -31,6 +31,12 @@ OPTIMIZERS = {
     "sgd": None,
     "momentum": SGD(momentum=0.9),
     "nesterov": SGD(momentum=0.9, nesterov=True),
+    "weight decay": SGD(momentum=0.9, weight_decay=0.1),
+    "decoupled": SGD(weight_decay=0.1, decoupled=True),
+    # with an epsilon that small gradients do not reach: their rounding decides the sign of a step
+    "adam": Adam(epsilon=0.1),
+    "adam, weight decay": Adam(epsilon=0.1, weight_decay=0.1),
+    "adamw": Adam(epsilon=0.1, weight_decay=0.1, decoupled=True),
 }
 
 
@@ -102,13 +108,14 @@ def scaled(X):
     return X.reshape(len(X), -1) / (255 if X.dtype == np.uint8 else 1)
 
 
-def doubtful(exact, X):
+def doubtful(exact, X, masks=None):
     """Which samples have an activation so close to 0 that rounding decides whether it is active.
 
     Its whole gradient is there in one precision and not in the other: an error of any size.
     """
     A, close = scaled(X), np.zeros(len(X), bool)
-    for W, b in exact[:-1]:
+    for layer, (W, b) in enumerate(exact[:-1]):
+        A = A * masks[layer] if masks else A
         Z, terms = A @ W + b, np.abs(A) @ np.abs(W) + np.abs(b)
         close |= ((np.abs(Z) <= 16 * EPS * terms) & (terms > 0)).any(axis=1)
         A = np.maximum(Z, 0)
@@ -141,10 +148,10 @@ def steps_apart(got, want):
     return error / (largest * EPS) if error else 0.0
 
 
-def check_gradients(implementation, case):
+def check_gradients(implementation, case, **options):
     """Loss and gradients are those of the reference in float64, within the promised bounds."""
-    loss, gradients = implementation.loss_and_gradients(case.params, case.X, case.y)
-    want_loss, want = reference.loss_and_gradients(case.exact, case.X, case.y)
+    loss, gradients = implementation.loss_and_gradients(case.params, case.X, case.y, **options)
+    want_loss, want = reference.loss_and_gradients(case.exact, case.X, case.y, **options)
     assert abs(loss - want_loss) <= LOSS_STEPS * EPS * want_loss
     magnitudes = sums_of_magnitudes(case.exact, case.X, case.y)
     for name, g, w, terms in zip(
@@ -164,35 +171,52 @@ def check_probabilities(implementation, case):
     assert (np.abs(got - want) <= PROBABILITY_STEPS * EPS * want).all()
 
 
-def check_epoch(implementation, case, rates, batch_size, optimizer=None, order=None):
+def check_epoch(implementation, case, rates, batch_size, optimizer=None, order=None, **others):
     """An epoch moves every parameter where the reference in float64 moves it.
 
     The rates are large, so that the parameters move by about their own size: a step of 1.0001
     times the right length is then 840 rounding steps off.
     """
     params = Parameters.copy_of(case.params)
-    velocity = Parameters.copy_of(case.params)  # anything but zero, so that it is seen to be used
-    exact, exact_velocity = float64(params), float64(velocity)
-    options = {"batch_size": batch_size, "optimizer": optimizer, "order": order}
+    state, exact_state = used_state(case.params), float64_state(used_state(case.params))
+    exact = float64(params)
+    options = {"batch_size": batch_size, "optimizer": optimizer, "order": order} | others
     loss = implementation.train_epoch(
-        params, case.X, case.y, velocity=velocity, learning_rate=rates, **options
+        params, case.X, case.y, state=state, learning_rate=rates, **options
     )
     want_loss = reference.train_epoch(
-        exact, case.X, case.y, velocity=exact_velocity, learning_rate=rates, **options
+        exact, case.X, case.y, state=exact_state, learning_rate=rates, **options
     )
     assert abs(loss - want_loss) <= LOSS_STEPS * EPS * want_loss
     for name, got, want in zip(names(params), flat(params), flat(exact), strict=True):
         assert steps_apart(got, want) <= GRADIENT_STEPS, name
     if optimizer is not None:
-        for name, got, want in zip(
-            names(params), flat(velocity), flat(exact_velocity), strict=True
-        ):
-            assert steps_apart(got, want) <= GRADIENT_STEPS, f"velocity of {name}"
+        assert state.steps == exact_state.steps
+        for means in ("velocity", "squares"):
+            for name, got, want in zip(
+                names(params),
+                flat(getattr(state, means)),
+                flat(getattr(exact_state, means)),
+                strict=True,
+            ):
+                assert steps_apart(got, want) <= GRADIENT_STEPS, f"{means} of {name}"
+
+
+def used_state(params, steps=3):
+    """A state after some steps: its means are anything but zero, so that it is seen to be used."""
+    squares = Parameters(params.sizes)
+    for (W, b), (sW, sb) in zip(params, squares, strict=True):
+        sW[...], sb[...] = W**2, b**2
+    return State(Parameters.copy_of(params), squares, steps)
+
+
+def float64_state(state):
+    return State(float64(state.velocity), float64(state.squares), state.steps)
 
 
 def crosses_no_corner(case, rates, batch_size, optimizer=None, order=None):
     """Whether in no batch of such an epoch a sample is doubtful."""
-    exact, velocity = float64(case.params), float64(case.params)
+    exact, state = float64(case.params), float64_state(used_state(case.params))
     order = np.arange(len(case.X)) if order is None else order
     batches = [order[at : at + batch_size] for at in range(0, len(order), batch_size)]
     for batch, rate in zip(batches, np.broadcast_to(rates, len(batches)), strict=True):
@@ -200,7 +224,7 @@ def crosses_no_corner(case, rates, batch_size, optimizer=None, order=None):
             return False
         reference.train_epoch(
             exact, case.X[batch], case.y[batch],
-            learning_rate=rate, batch_size=batch_size, optimizer=optimizer, velocity=velocity,
+            learning_rate=rate, batch_size=batch_size, optimizer=optimizer, state=state,
         )  # fmt: skip
     return True
 

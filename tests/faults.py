@@ -84,5 +84,5 @@ EPOCHS = {
     ),
     "momentum forgotten": _other_arguments(lambda X, y, o: (X, y, o | {"optimizer": None})),
     "order ignored": _other_arguments(lambda X, y, o: (X, y, o | {"order": None})),
-    "velocity not carried over": _other_arguments(lambda X, y, o: (X, y, o | {"velocity": None})),
+    "state not carried over": _other_arguments(lambda X, y, o: (X, y, o | {"state": None})),
 }

@@ -1,6 +1,7 @@
 """The kernels against the reference in float64: promise 1, agreement."""
 
 import inspect
+from types import SimpleNamespace
 
 import agreement
 import faults
@@ -11,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastmnist import kernels, reference
+from fastmnist.counter_based import epoch_key
+from fastmnist.dropout import Dropout
 from fastmnist.kernels import network, packed
-from fastmnist.optimizers import SGD
+from fastmnist.optimizers import SGD, State
 from fastmnist.parameters import Parameters
 
 BOTH = pytest.mark.parametrize("backend", [kernels, reference], ids=["kernels", "reference"])
@@ -107,6 +110,63 @@ def epoch_of(sizes, batch_size, density):
         ):
             return case, rates, order
     raise AssertionError("no seed gives an epoch away from all of ReLU's corners")
+
+
+REGULARIZED = {
+    "smoothing": {"label_smoothing": 0.1},
+    "dropout": {"dropout": Dropout(0.4, 0, epoch_key(0, 1))},
+    "input dropout": {"dropout": Dropout(0, 0.3, epoch_key(0, 2))},
+    "all": {"dropout": Dropout(0.2, 0.1, epoch_key(1, 0)), "label_smoothing": 0.2},
+}
+
+
+@pytest.mark.parametrize("options", REGULARIZED.values(), ids=REGULARIZED)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("density", FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize("sizes", [(784, 10), (70, 47, 10), (784, 128, 10), (65, 65, 17, 130, 3)])
+def test_every_regularizer_agrees(sizes, density, dtype, options):
+    case = random_case(0, sizes, 150, density, dtype)
+    masked = options | {"samples": np.arange(len(case.X))}
+    if dropout := options.get("dropout"):
+        masks = dropout.masks(masked["samples"], sizes[:-1])
+        kept = ~agreement.doubtful(case.exact, case.X, masks)
+        case = case._replace(X=case.X[kept], y=case.y[kept])
+        masked["samples"] = masked["samples"][kept]
+    agreement.check_gradients(kernels, case, **masked)
+
+
+@pytest.mark.parametrize("options", REGULARIZED.values(), ids=REGULARIZED)
+@pytest.mark.parametrize("optimizer", ["nesterov", "adamw"])
+def test_an_epoch_with_every_regularizer_agrees(options, optimizer):
+    # without hidden layers no ReLU's gate can differ between the precisions; the order tells
+    # whether dropout follows the samples
+    case, rates, order = epoch_of((60, 10), 32, 0.4)
+    agreement.check_epoch(kernels, case, rates, 32, OPTIMIZERS[optimizer], order, **options)
+    agreement.check_epoch(reference, case, rates, 32, OPTIMIZERS[optimizer], order, **options)
+
+
+@pytest.mark.parametrize("name", ["dropout", "input dropout"])
+def test_dropout_of_other_samples_is_seen(name):
+    case = random_case(0, (70, 33, 10), 100)
+    options = REGULARIZED[name]
+    with pytest.raises(AssertionError):
+        agreement.check_gradients(
+            SimpleNamespace(
+                loss_and_gradients=lambda *a, **o: kernels.loss_and_gradients(
+                    *a, **o, samples=np.arange(len(case.X))[::-1]
+                )
+            ),
+            case,
+            **options,
+        )
+
+
+def test_inputs_cannot_be_dropped_from_prepared_rows():
+    case = random_case(0, (70, 10), 10)
+    with pytest.raises(TypeError, match="not prepared"):
+        kernels.loss_and_gradients(
+            case.params, kernels.prepare(case.X), case.y, dropout=Dropout(0, 0.1)
+        )
 
 
 @pytest.mark.parametrize("fault", faults.GRADIENTS.values(), ids=faults.GRADIENTS)
@@ -225,13 +285,13 @@ def test_exact_sums_give_equal_parameters_after_an_epoch(backend, rule):
         "optimizer": rule,
         "order": order,
     }
-    velocity = Parameters.copy_of(exact_case(2, (200, 4), 1).params)
-    exact_velocity = agreement.float64(velocity)
-    backend.train_epoch(case.params, case.X, case.y, velocity=velocity, **options)
-    reference.train_epoch(case.exact, case.X, case.y, velocity=exact_velocity, **options)
+    state = State(Parameters.copy_of(exact_case(2, (200, 4), 1).params), Parameters((200, 4)))
+    exact_state = agreement.float64_state(state)
+    backend.train_epoch(case.params, case.X, case.y, state=state, **options)
+    reference.train_epoch(case.exact, case.X, case.y, state=exact_state, **options)
     for got, want in zip(flat(case.params), flat(case.exact), strict=True):
         assert np.array_equal(got, want)
-    for got, want in zip(flat(velocity), flat(exact_velocity), strict=True):
+    for got, want in zip(flat(state.velocity), flat(exact_state.velocity), strict=True):
         assert np.array_equal(got, want)
 
 
@@ -329,14 +389,13 @@ def test_arguments_stay_as_they_were(backend):
 def test_a_plain_list_of_arrays_is_trained_in_place():
     case = random_case(0, (30, 20, 10), 50)
     plain = [(W.copy(), b.copy()) for W, b in case.params]
-    velocity = [(np.zeros_like(W), np.zeros_like(b)) for W, b in case.params]
-    own_velocity = Parameters(case.params.sizes)
+    state, own_state = State.zeros(plain), State.zeros(case.params)
     options = {"batch_size": 16, "optimizer": OPTIMIZERS["nesterov"]}
-    kernels.train_epoch(plain, case.X, case.y, velocity=velocity, **options)
-    kernels.train_epoch(case.params, case.X, case.y, velocity=own_velocity, **options)
+    kernels.train_epoch(plain, case.X, case.y, state=state, **options)
+    kernels.train_epoch(case.params, case.X, case.y, state=own_state, **options)
     for got, want in zip(flat(plain), flat(case.params), strict=True):
         assert np.array_equal(got, want)
-    for got, want in zip(flat(velocity), flat(own_velocity), strict=True):
+    for got, want in zip(flat(state.velocity), flat(own_state.velocity), strict=True):
         assert np.array_equal(got, want)
 
 

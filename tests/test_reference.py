@@ -1,6 +1,7 @@
 """The reference against derivatives that know nothing of backpropagation: promise 2, truth."""
 
 import ast
+import copy
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastmnist import reference
-from fastmnist.optimizers import SGD
+from fastmnist.optimizers import SGD, Adam, State
 
 
 def random_network(rng, sizes, dtype=np.float64):
@@ -214,39 +215,58 @@ EPOCH = {"batch_size": 4, "order": np.array([6, 2, 9, 0, 5, 1, 8, 3, 7, 4])}
 RATES = np.array([0.1, 0.3, 0.2])
 
 
-def epoch_by_definition(params, velocity, X, y, momentum, nesterov):
+def epoch_by_definition(params, state, X, y, rule):
     """An epoch of ten samples in batches of four, step by step, by complex steps."""
     losses = []
     for start, rate in zip((0, 4, 8), RATES, strict=True):
         batch = EPOCH["order"][start : start + 4]
         losses += [mean_loss(params, X[[i]], y[[i]]) for i in batch]
         gradients = derivative(params, X[batch], y[batch])
-        for w, g, v in zip(flat(params), flat(gradients), flat(velocity), strict=True):
-            v[...] = momentum * v + g
-            w[...] -= rate * (g + momentum * v if nesterov else v)
+        state.steps += 1
+        for w, g, v, s in zip(
+            *map(flat, (params, gradients, state.velocity, state.squares)), strict=True
+        ):
+            if not rule.decoupled:
+                g = g + rule.weight_decay * w
+            shrunk = w * (1 - rate * rule.weight_decay) if rule.decoupled else w
+            if isinstance(rule, Adam):
+                v[...] = rule.beta1 * v + (1 - rule.beta1) * g
+                s[...] = rule.beta2 * s + (1 - rule.beta2) * g * g
+                v_hat = v / (1 - rule.beta1**state.steps)
+                s_hat = s / (1 - rule.beta2**state.steps)
+                w[...] = shrunk - rate * v_hat / (s_hat**0.5 + rule.epsilon)
+            elif rule.momentum:
+                v[...] = rule.momentum * v + g
+                w[...] = shrunk - rate * (g + rule.momentum * v if rule.nesterov else v)
+            else:
+                w[...] = shrunk - rate * g
     return sum(losses) / len(losses)
 
 
 def check_epoch(implementation, optimizer):
     rng = np.random.default_rng(0)
     params = random_network(rng, (4, 5, 3))
-    velocity = random_network(rng, (4, 5, 3)) if optimizer else None
+    state = used_state(random_network(rng, (4, 5, 3))) if optimizer else None
     X, y = rng.normal(size=(10, 4)), rng.integers(0, 3, 10)
     want = [(W.copy(), b.copy()) for W, b in params]
-    want_velocity = [(0 * W, 0 * b) for W, b in params]
-    if optimizer:
-        want_velocity = [(W.copy(), b.copy()) for W, b in velocity]
+    want_state = copy.deepcopy(state) if state else State.zeros(params)
     rule = optimizer or SGD()
     loss = implementation.train_epoch(
-        params, X, y, learning_rate=RATES, velocity=velocity, optimizer=optimizer, **EPOCH
+        params, X, y, learning_rate=RATES, state=state, optimizer=optimizer, **EPOCH
     )
-    want_loss = epoch_by_definition(want, want_velocity, X, y, rule.momentum, rule.nesterov)
+    want_loss = epoch_by_definition(want, want_state, X, y, rule)
     assert loss == pytest.approx(want_loss, rel=1e-12)
     for got, wanted in zip(flat(params), flat(want), strict=True):
         assert np.abs(got - wanted).max() <= 1e-12 * np.abs(wanted).max()
     if optimizer:
-        for got, wanted in zip(flat(velocity), flat(want_velocity), strict=True):
+        assert state.steps == want_state.steps
+        for got, wanted in zip(flat(state.velocity), flat(want_state.velocity), strict=True):
             assert np.abs(got - wanted).max() <= 1e-12 * np.abs(wanted).max()
+
+
+def used_state(params):
+    """A state after two steps."""
+    return State(params, [(W**2, b**2) for W, b in params], 2)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)

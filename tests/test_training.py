@@ -13,7 +13,7 @@ from agreement import EPS, flat, steps_apart
 
 import fastmnist as fm
 from fastmnist import kernels, metrics, reference, training
-from fastmnist.optimizers import SGD, rates
+from fastmnist.optimizers import SGD, State, rates
 from fastmnist.training import Epoch, History, epoch_order, fit
 
 BACKENDS = pytest.mark.parametrize("backend", training.BACKENDS)
@@ -51,7 +51,7 @@ def test_each_epoch_is_an_epoch_of_the_backend(backend):
     data, module = blobs(), {"numba": kernels, "reference": reference}[backend]
     model, history = trained(seed=5, backend=backend, learning_rate=0.05)
     again = fm.MLP(model.sizes, seed=1)
-    velocity = [(np.zeros_like(W), np.zeros_like(b)) for W, b in again.params]
+    state = State.zeros(again.params)
     step_rates = rates("one-cycle", 0.05, 3 * 13)
     for number, epoch in enumerate(history):
         loss = module.train_epoch(
@@ -61,7 +61,7 @@ def test_each_epoch_is_an_epoch_of_the_backend(backend):
             learning_rate=step_rates[13 * number : 13 * (number + 1)],
             batch_size=16,
             optimizer=SGD(momentum=0.9, nesterov=True),
-            velocity=velocity,
+            state=state,
             order=epoch_order(5, number, 200),
         )
         assert epoch.loss == loss
@@ -108,7 +108,9 @@ def test_validation_samples_are_set_aside(monkeypatch):
     monkeypatch.setattr(
         metrics,
         "evaluate",
-        lambda model, held, threads: seen.update(held=held) or metrics.Report(0, 0, np.eye(3)),
+        lambda model, held, threads: (
+            seen.update(held=held) or metrics.Report(0, 0, np.eye(3), 0, np.empty(0))
+        ),
     )
 
     def split(seed):
@@ -238,6 +240,117 @@ def test_a_callback_can_train_another_model():
     model, _ = trained(callbacks=[lambda *_: inner.append(trained(epochs=1)[0].params.flat)])
     assert np.array_equal(model.params.flat, trained()[0].params.flat)
     assert all(np.array_equal(flat, trained(epochs=1)[0].params.flat) for flat in inner)
+
+
+EVERYTHING = {
+    "optimizer": "adamw",
+    "schedule": "warm-up-cosine",
+    "label_smoothing": 0.1,
+    "dropout": 0.2,
+    "input_dropout": 0.1,
+    "averaging": 0.5,
+}
+
+
+@pytest.mark.parametrize("augmented", [False, True])
+@pytest.mark.parametrize("sizes", [(30, 129, 65, 4), (30, 10, 4), (30, 4)])
+def test_any_number_of_threads_gives_the_same_bits_with_everything(sizes, augmented):
+    data = blobs(400)
+    options = EVERYTHING | {"learning_rate": 0.01, "batch_size": 150, "epochs": 2}
+    if augmented:
+        data = fm.Dataset(data.images.reshape(-1, 5, 6), data.labels)
+        options["augmentation"] = fm.Augmentation(shift=1, rotation=10, elastic=5)
+
+    def run(threads):
+        model = fm.MLP(sizes, seed=1)
+        fit(model, data, threads=threads, **options)
+        return model.params.flat.tobytes()
+
+    first = run(1)
+    assert all(run(threads) == first for threads in (2, 3, 4, 7, 16, 2, 2))
+
+
+@pytest.mark.parametrize("name", [*EVERYTHING, "all"])
+def test_both_backends_take_the_same_way(name):
+    options = EVERYTHING if name == "all" else {name: EVERYTHING[name]}
+    options = {"learning_rate": 0.01, "epochs": 4, "batch_size": 50} | options
+    ends = []
+    for backend in training.BACKENDS:
+        model, history = trained(backend=backend, **options)
+        ends.append((model.params.flat.copy(), history.loss))
+    (params, losses), (others, other_losses) = ends
+    start = fm.MLP([30, 17, 4], seed=1).params.flat
+    assert losses == pytest.approx(other_losses, rel=1e-4)
+    assert np.linalg.norm(params - others) < 1e-3 * np.linalg.norm(params - start)
+    plain, _ = trained(learning_rate=0.01, epochs=4, batch_size=50)
+    assert np.linalg.norm(params - plain.params.flat) > 1e-2 * np.linalg.norm(params - start)
+
+
+@BACKENDS
+def test_averaging_takes_the_mean_over_the_last_epochs(backend):
+    ends = []
+    model, history = trained(
+        epochs=5,
+        averaging=0.6,
+        validation=20,
+        backend=backend,
+        callbacks=[lambda model, epoch: ends.append(model.params.flat.copy())],
+    )
+    again = []
+    trained(
+        epochs=5,
+        validation=20,
+        backend=backend,
+        callbacks=[lambda model, epoch: again.append(model.params.flat.copy())],
+    )
+    np.testing.assert_allclose(model.params.flat, np.mean(again[2:], axis=0), atol=1e-6)
+    np.testing.assert_array_equal(ends[-1], model.params.flat)
+    assert not np.array_equal(again[-1], model.params.flat)
+    held_out = training._split(blobs(), 20, 0)[1]
+    assert history[-1].validation_loss == fm.evaluate(model, held_out).loss
+
+
+@BACKENDS
+def test_early_stopping_restores_the_best(backend):
+    ends = []
+    rng = np.random.default_rng(0)
+    data = fm.Dataset(rng.random((60, 30)), rng.integers(0, 4, 60))  # nothing can be learnt
+    model = fm.MLP([30, 17, 4], seed=1)
+    history = fit(
+        model,
+        data,
+        epochs=200,
+        batch_size=10,
+        schedule="constant",
+        validation=30,
+        patience=3,
+        backend=backend,
+        callbacks=[lambda model, epoch: ends.append(model.params.flat.copy())],
+    )
+    losses = history.validation_loss
+    best = int(np.argmin(losses))
+    assert len(history) == best + 4 < 200
+    np.testing.assert_array_equal(model.params.flat, ends[best])
+
+
+def test_early_stopping_that_never_stops_restores_the_best_too():
+    model, history = trained(epochs=5, validation=50, patience=100)
+    held_out = training._split(blobs(), 50, 0)[1]
+    assert len(history) == 5
+    assert fm.evaluate(model, held_out).loss == min(history.validation_loss)
+
+
+@pytest.mark.parametrize(
+    "options", [{"patience": 3}, {"patience": 3, "validation": 20, "averaging": 0.5}]
+)
+def test_early_stopping_needs_validation_and_no_averaging(options):
+    with pytest.raises(ValueError, match="patience needs validation, and no averaging"):
+        trained(**options)
+
+
+def test_rows_cannot_be_distorted():
+    with pytest.raises(ValueError, match="uint8 images"):
+        trained(augmentation=fm.Augmentation(shift=1))
 
 
 # When it ends early.
@@ -396,6 +509,12 @@ WRONG = [
     *[({"learning_rate": value}, ValueError, "learning_rate")
       for value in (0, -0.1, math.nan, math.inf, -math.inf)],
     *[({"learning_rate": value}, TypeError, "learning_rate") for value in ("0.1", True, [0.1], 1j)],
+    *[({name: value}, ValueError, name)
+      for name in ("label_smoothing", "dropout", "input_dropout", "averaging")
+      for value in (-0.1, 1, math.nan)],
+    *[({name: "0.1"}, TypeError, name)
+      for name in ("label_smoothing", "dropout", "input_dropout", "averaging")],
+    ({"patience": 0, "validation": 20}, ValueError, "patience"),
     ({"seed": -1}, ValueError, "seed"),
     ({"seed": 2**64}, ValueError, "seed"),
     ({"validation": 200}, ValueError, "validation must leave samples to train: 200 of 200"),

@@ -30,7 +30,7 @@ from fastmnist.kernels.network import (
     Matrix,
 )
 from fastmnist.kernels.packed import BAND
-from fastmnist.kernels.step import finish
+from fastmnist.kernels.step import finish, step
 from fastmnist.kernels.vectors import (
     MIDDLE,
     MIDDLE_BLOCK,
@@ -88,7 +88,7 @@ def _multiply_columns(block, row, X, W, k, last_k, s, last_s, column, Z, adds):
 
 @jit
 def update(
-    network, layer, X, dZ, k, last_k, samples, column, last_column, rule, rate, begins, ends
+    network, layer, X, dZ, k, last_k, samples, column, last_column, rule, pace, begins, ends
 ):
     """Some columns of dW = X.T dZ, for inputs k to last_k, and the optimiser's step.
 
@@ -96,24 +96,27 @@ def update(
     its gradient in `network.gradient`: `begins` and `ends` tell whether this chunk is the batch's
     first and last.
     """
-    while column < last_column:
-        if column + MIDDLE <= last_column:
+    c = column
+    while c < last_column:
+        if c + MIDDLE <= last_column:
             _update_columns(
                 zeros(MIDDLE_BLOCK), zeros(MIDDLE), network, layer, X, dZ, k, last_k, samples,
-                column, rule, rate, begins, ends,
+                c, rule, pace, begins, ends,
             )  # fmt: skip
-            column += MIDDLE
+            c += MIDDLE
         else:
             _update_columns(
                 zeros(NARROW_BLOCK), zeros(NARROW), network, layer, X, dZ, k, last_k, samples,
-                column, rule, rate, begins, ends,
+                c, rule, pace, begins, ends,
             )  # fmt: skip
-            column += NARROW
+            c += NARROW
+    if ends and rule.steps and not rule.plain:
+        step(network, layer, k, last_k, column, last_column, rule, pace)
 
 
 @jit
 def _update_columns(
-    block, row, network, layer, X, dZ, k, last_k, samples, column, rule, rate, begins, ends
+    block, row, network, layer, X, dZ, k, last_k, samples, column, rule, pace, begins, ends
 ):
     stride = network.shapes[layer, STRIDE]
     rows = lanes_of(block) // lanes_of(row)
@@ -125,7 +128,7 @@ def _update_columns(
             dW = add_outer(dW, X.numbers, X.origin + s * X.stride + k, 1, of_sample)
         if not begins:
             dW = add(load_rows(block, row, network.gradient, at, stride), dW)
-        finish(dW, row, network, at, stride, rule, rate, ends)
+        finish(dW, row, network, at, stride, rule, pace, ends)
         k += rows
 
 
@@ -146,12 +149,12 @@ def forward_dense(network, chunk, scratch, inputs, piece, samples):
 
 
 @jit
-def update_dense(network, scratch, dZ, piece, samples, rule, rate, begins, ends):
+def update_dense(network, scratch, dZ, piece, samples, rule, pace, begins, ends):
     """The gradient of one piece's weights, and the optimiser's step; after `forward_dense`."""
     first, stop = _inputs_of(network, piece)
     update(
         network, FIRST, Matrix(scratch.panel, FIRST, network.shapes[0, INPUT_STRIDE]), dZ,
-        first, stop, samples, piece[FIRST_COLUMN], piece[LAST_COLUMN], rule, rate, begins, ends,
+        first, stop, samples, piece[FIRST_COLUMN], piece[LAST_COLUMN], rule, pace, begins, ends,
     )  # fmt: skip
 
 
@@ -175,16 +178,17 @@ def _copy(network, scratch, inputs, piece, samples):
             prefetch(X, coming + k)
         row, out = X[order[at]], np.uintp(s * stride)
         for k in range(np.uintp(first), np.uintp(min(stop, columns))):
-            panel[out + k] = _scaled(row[k])
+            panel[out + k] = scaled_input(row[k])
         if stop > columns:
             panel[out + np.uintp(columns)] = 1
 
 
-def _scaled(x):
+def scaled_input(x):
+    """A pixel, scaled to [0, 1]; a feature as it is."""
     raise NotImplementedError("compiled only")
 
 
-@overload(_scaled)
+@overload(scaled_input)
 def _scaled_pixel_or_feature(x):
     if x == types.uint8:
         return lambda x: np.float32(x) / np.float32(255)

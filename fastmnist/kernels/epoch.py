@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastmnist.kernels.barrier import wait_for_all
+from fastmnist.kernels.fresh import inputs_of, made_anew, make_rows
 from fastmnist.kernels.jit import entry, jit
 from fastmnist.kernels.layer import (
     add_parts,
@@ -20,11 +21,13 @@ from fastmnist.kernels.network import (
     OUT,
     OUTPUTS,
     STRIDE,
-    Inputs,
+    Dropout,
+    Pace,
 )
 from fastmnist.kernels.phases import (
     BACKWARD,
     FORWARD,
+    FRESH,
     LATER,
     LATER_UPDATE,
     LOSS,
@@ -37,45 +40,60 @@ from fastmnist.kernels.phases import start as start_clock
 from fastmnist.kernels.vectors import (
     NARROW,
     add,
-    add_scaled,
     exponential,
     first_lanes,
     largest_lane,
     load,
     maximum,
+    scaled,
+    shifted,
     store,
     sum_of_lanes,
     zeros,
 )
 from fastmnist.parameters import BLOCK
 
-_ZERO = np.float32(0)
+_ZERO, _ONE = np.float32(0), np.float32(1)
 
 
 @entry
 def train(
-    words, member, members, pieces, network, chunk, scratch, rows, labels, order, batch_size, rates,
-    rule, losses, ticks,
+    words, member, members, pieces, network, chunk, scratch, rows, labels, order, batch_size, paces,
+    rule, smoothing, dropout, losses, ticks,
 ):  # fmt: skip
     """One thread's part of an epoch over the packed `rows`, taken in `order`.
 
     For each chunk of samples three phases, with a meeting of the threads after the first and the
-    second: the first layer's parts of Z, for which each thread keeps to its own `pieces` of that
-    layer; all later layers, loss and backward, for which they divide the samples; the updates, of
-    the thread's own pieces, and of the later layers some inputs at a time. How sums are divided
-    depends on the network alone, so the result has the same bits for any number of threads.
+    second (and one before, if the rows are made anew): the first layer's parts of Z, for which each
+    thread keeps to its own `pieces` of that layer; all later layers, loss and backward, for which
+    they divide the samples; the updates, of the thread's own pieces, and of the later layers some
+    inputs at a time. How sums are divided depends on the network alone, so the result has the same
+    bits for any number of threads.
     losses[i] becomes the loss of the i-th sample of `order`.
     """
     start_clock(ticks)
-    layers = len(network.shapes)
+    layers, base = len(network.shapes), CHUNK
     for batch in range((len(order) + batch_size - 1) // batch_size):
         batch_start = batch * batch_size
         batch_stop = min(batch_start + batch_size, len(order))
+        pace = Pace(paces[batch, 0], paces[batch, 1], paces[batch, 2])
         for start in range(batch_start, batch_stop, CHUNK):
             samples = min(CHUNK, batch_stop - start)
             scale = np.float32(1) / np.float32(batch_stop - batch_start)
-            inputs = Inputs(rows, order, start)
             share = -(-samples // (members * BLOCK)) * BLOCK  # of the samples, in whole blocks
+            first, stop = min(member * share, samples), min((member + 1) * share, samples)
+            left_out = Dropout(
+                dropout.key, dropout.inputs, dropout.inputs_scale, dropout.hidden,
+                dropout.hidden_scale, dropout.order, start,
+            )  # fmt: skip
+            base = CHUNK - base
+            if made_anew(rows):
+                make_rows(rows, scratch, left_out, order, start, base, first, stop)
+                lap(ticks, FRESH)
+                if wait_for_all(words, members):
+                    return
+                lap(ticks, WAIT)
+            inputs = inputs_of(rows, order, start, base)
             for piece in pieces:
                 turn_piece(network, scratch, inputs, piece, samples)
             lap(ticks, TURN)
@@ -85,15 +103,14 @@ def train(
             if wait_for_all(words, members):
                 return
             lap(ticks, WAIT)
-            first, stop = min(member * share, samples), min((member + 1) * share, samples)
-            add_parts(network, chunk, first, stop)
+            add_parts(network, chunk, first, stop, left_out)
             for layer in range(1, layers):
-                forward(network, chunk, layer, first, stop)
+                forward(network, chunk, layer, first, stop, left_out)
             lap(ticks, LATER)
-            loss_and_dZ(network, chunk, labels, order, start, first, stop, scale, losses)
+            loss_and_dZ(network, chunk, labels, order, start, first, stop, scale, smoothing, losses)
             lap(ticks, LOSS)
             for layer in range(layers - 1, 0, -1):
-                backward(network, chunk, layer, first, stop)
+                backward(network, chunk, layer, first, stop, left_out)
             lap(ticks, BACKWARD)
             if wait_for_all(words, members):
                 return
@@ -101,21 +118,25 @@ def train(
             begins, ends = start == batch_start, start + samples == batch_stop
             for piece in pieces:
                 update_piece(
-                    network, chunk, scratch, inputs, piece, samples, rule, rates[batch],
+                    network, chunk, scratch, inputs, piece, samples, rule, pace,
                     begins, ends,
                 )  # fmt: skip
             lap(ticks, UPDATE)
             for task in range(member, len(network.tasks), members):
                 layer, k = network.tasks[task, 0], network.tasks[task, 1]
-                update_task(network, chunk, layer, k, samples, rule, rates[batch], begins, ends)
+                update_task(network, chunk, layer, k, samples, rule, pace, begins, ends)
             lap(ticks, LATER_UPDATE)
 
 
 @jit
-def loss_and_dZ(network, chunk, labels, order, start, first, stop, scale, losses):
-    """Loss of samples first to stop, in nats, and dZ = scale * (softmax(Z) - onehot)."""
+def loss_and_dZ(network, chunk, labels, order, start, first, stop, scale, smoothing, losses):
+    """Loss of samples first to stop, in nats, and dZ = scale * (softmax(Z) - target).
+
+    The target is 1 - smoothing for the label, and besides smoothing / classes for every class.
+    """
     shape = network.shapes[len(network.shapes) - 1]
     stride, classes = shape[STRIDE], np.int32(shape[OUTPUTS])
+    spread = smoothing / np.float32(classes)
     Z, dZ = chunk.outputs, chunk.dZ
     for s in range(first, stop):
         row = shape[OUT] + s * stride
@@ -125,15 +146,16 @@ def loss_and_dZ(network, chunk, labels, order, start, first, stop, scale, losses
             most = maximum(most, here) if c > 0 else here
         largest = largest_lane(most)
         label = row + labels[order[start + s]]
-        Z_label = Z[label] - largest
-        sums = zeros(NARROW)
+        Z_target = (_ONE - smoothing) * (Z[label] - largest)
+        sums, sums_Z = zeros(NARROW), zeros(NARROW)
         for c in range(0, classes, NARROW):
-            exp = exponential(load(sums, Z, row + c), largest)
-            exp = first_lanes(exp, classes - c, _ZERO)
-            sums = add(sums, exp)
+            below = shifted(load(sums, Z, row + c), largest)
+            exp = first_lanes(exponential(below), classes - c, _ZERO)
+            sums, sums_Z = add(sums, exp), add(sums_Z, first_lanes(below, classes - c, _ZERO))
             store(dZ, row + c, exp)
         total = sum_of_lanes(sums)
         for c in range(0, classes, NARROW):
-            store(dZ, row + c, add_scaled(zeros(NARROW), scale / total, load(sums, dZ, row + c)))
-        dZ[label] -= scale
-        losses[start + s] = np.log(total) - Z_label
+            P = scaled(load(sums, dZ, row + c), scale / total)
+            store(dZ, row + c, first_lanes(shifted(P, scale * spread), classes - c, _ZERO))
+        dZ[label] -= scale * (_ONE - smoothing)
+        losses[start + s] = np.log(total) - Z_target - spread * sum_of_lanes(sums_Z)

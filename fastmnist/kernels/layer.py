@@ -27,11 +27,13 @@ from fastmnist.kernels.network import (
     Matrix,
 )
 from fastmnist.kernels.packed import Dense
+from fastmnist.kernels.random_lanes import sample_key, where_kept
 from fastmnist.kernels.sparse import forward_sparse, turn, update_sparse
 from fastmnist.kernels.vectors import (
     NARROW,
     add,
     load,
+    scaled,
     store,
     transpose_square,
     where_positive,
@@ -71,20 +73,20 @@ def _forward_piece(network, chunk, scratch, inputs, piece, samples):
     )
 
 
-def update_piece(network, chunk, scratch, inputs, piece, samples, rule, rate, begins, ends):
+def update_piece(network, chunk, scratch, inputs, piece, samples, rule, pace, begins, ends):
     """The gradient of one piece of the first layer's weights, and the optimiser's step."""
     raise NotImplementedError("compiled only")
 
 
 @overload(update_piece)
-def _update_piece(network, chunk, scratch, inputs, piece, samples, rule, rate, begins, ends):
-    def of_dense(network, chunk, scratch, inputs, piece, samples, rule, rate, begins, ends):
+def _update_piece(network, chunk, scratch, inputs, piece, samples, rule, pace, begins, ends):
+    def of_dense(network, chunk, scratch, inputs, piece, samples, rule, pace, begins, ends):
         dZ = _rows(chunk.dZ, network, FIRST)
-        update_dense(network, scratch, dZ, piece, samples, rule, rate, begins, ends)
+        update_dense(network, scratch, dZ, piece, samples, rule, pace, begins, ends)
 
-    def of_packed(network, chunk, scratch, inputs, piece, samples, rule, rate, begins, ends):
+    def of_packed(network, chunk, scratch, inputs, piece, samples, rule, pace, begins, ends):
         dZ = _rows(chunk.dZ, network, FIRST)
-        update_sparse(network, scratch, inputs, dZ, piece, samples, rule, rate, begins, ends)
+        update_sparse(network, scratch, inputs, dZ, piece, samples, rule, pace, begins, ends)
 
     return of_dense if _is_dense(inputs) else of_packed
 
@@ -100,7 +102,7 @@ def _rows(outputs, network, layer):
 
 
 @jit
-def add_parts(network, chunk, first, stop):
+def add_parts(network, chunk, first, stop, dropout):
     """Z of the first layer, the sum of its parts, for samples first to stop; if hidden, ReLU(Z)."""
     shape = network.shapes[0]
     for s in range(first, stop):
@@ -110,11 +112,11 @@ def add_parts(network, chunk, first, stop):
             Z = add(Z, load(Z, chunk.parts, chunk.part + column))
             store(chunk.outputs, shape[OUT] + column, Z)
     if len(network.shapes) > 1:
-        _activate(network, chunk, FIRST, first, stop)
+        _activate(network, chunk, FIRST, first, stop, dropout)
 
 
 @jit
-def forward(network, chunk, layer, first, stop):
+def forward(network, chunk, layer, first, stop, dropout):
     """Z of a later layer for samples first to stop; if hidden, ReLU(Z)."""
     shape = network.shapes[layer]
     multiply(
@@ -124,20 +126,34 @@ def forward(network, chunk, layer, first, stop):
         _rows(chunk.outputs, network, layer), False,
     )  # fmt: skip
     if layer + 1 < len(network.shapes):
-        _activate(network, chunk, layer, first, stop)
+        _activate(network, chunk, layer, first, stop, dropout)
 
 
 @jit
-def _activate(network, chunk, layer, first, stop):
-    """Z becomes ReLU(Z), with the constant 1 behind it."""
-    A = _rows(chunk.outputs, network, layer)
-    _keep_where_positive(A, A, network.shapes[layer, COLUMNS], first, stop)
+def _activate(network, chunk, layer, first, stop, dropout):
+    """Z becomes ReLU(Z), without what dropout leaves out, and with the constant 1 behind it."""
+    A, columns = _rows(chunk.outputs, network, layer), network.shapes[layer, COLUMNS]
+    _keep_where_positive(A, A, columns, first, stop, _ONE)
     for s in range(first, stop):
-        A.numbers[A.origin + s * A.stride + network.shapes[layer, OUTPUTS]] = _ONE
+        row = A.origin + s * A.stride
+        if dropout.hidden:
+            drop_out(A.numbers, row, columns, dropout, s, layer + 1)
+        A.numbers[row + network.shapes[layer, OUTPUTS]] = _ONE
 
 
 @jit
-def backward(network, chunk, layer, first, stop):
+def drop_out(numbers, row, columns, dropout, s, layer):
+    """Leave out some of the inputs of `layer`, of sample s, that stand from `row` on."""
+    key = sample_key(dropout.key, dropout.order[dropout.first + s], layer)
+    least = dropout.hidden if layer else dropout.inputs
+    scale = dropout.hidden_scale if layer else dropout.inputs_scale
+    for column in range(0, columns, NARROW):
+        kept = load(zeros(NARROW), numbers, row + column)
+        store(numbers, row + column, where_kept(kept, key, column, least, scale))
+
+
+@jit
+def backward(network, chunk, layer, first, stop, dropout):
     """From dZ of `layer` to dZ of the layer before, over its activations, samples first to stop."""
     shape = network.shapes[layer]
     dA = _rows(chunk.dZ, network, layer - 1)
@@ -147,12 +163,15 @@ def backward(network, chunk, layer, first, stop):
         FIRST, shape[OUTPUTS], first, stop, FIRST, shape[INPUT_COLUMNS], dA, False,
     )  # fmt: skip
     A = _rows(chunk.outputs, network, layer - 1)
-    _keep_where_positive(dA, A, shape[INPUT_COLUMNS], first, stop)
+    _keep_where_positive(dA, A, shape[INPUT_COLUMNS], first, stop, dropout.hidden_scale)
 
 
 @jit
-def _keep_where_positive(X, condition, columns, first, stop):
-    """Of rows first to stop of X, what stands where `condition` is positive; else 0."""
+def _keep_where_positive(X, condition, columns, first, stop, scale):
+    """Of rows first to stop of X, `scale` times what stands where `condition` is > 0; else 0.
+
+    What dropout has left out is 0, so it needs no code here.
+    """
     for s in range(first, stop):
         at, other = X.origin + s * X.stride, condition.origin + s * condition.stride
         for column in range(0, columns, NARROW):
@@ -160,17 +179,17 @@ def _keep_where_positive(X, condition, columns, first, stop):
                 load(zeros(NARROW), condition.numbers, other + column),
                 load(zeros(NARROW), X.numbers, at + column),
             )
-            store(X.numbers, at + column, kept)
+            store(X.numbers, at + column, scaled(kept, scale))
 
 
 @jit
-def update_task(network, chunk, layer, k, samples, rule, rate, begins, ends):
+def update_task(network, chunk, layer, k, samples, rule, pace, begins, ends):
     """The gradient of a later layer's weights of `TASK` inputs from k on, and the step."""
     shape = network.shapes[layer]
     update(
         network, layer, _rows(chunk.outputs, network, layer - 1), _rows(chunk.dZ, network, layer),
         k, min(k + TASK, shape[INPUTS] + 1), samples, FIRST, shape[COLUMNS],
-        rule, rate, begins, ends,
+        rule, pace, begins, ends,
     )  # fmt: skip
     if ends and rule.steps:
         _transpose(network, layer, k, min(k + TASK, shape[INPUTS]))

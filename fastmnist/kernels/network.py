@@ -6,13 +6,14 @@ stands; so one compiled kernel serves networks of any depth.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastmnist.kernels.packed import FLOATS, Dense, Packed, band_count
 from fastmnist.kernels.vectors import MIDDLE, NARROW
+from fastmnist.optimizers import State
 from fastmnist.parameters import Parameters, aligned_zeros, in_blocks, padded, row_stride
 
 # Samples that pass through the network together, between two meetings of the threads. Larger
@@ -57,6 +58,7 @@ class Network(NamedTuple):
     transposed: NDArray[np.float32]
     gradient: NDArray[np.float32]
     velocity: NDArray[np.float32]
+    squares: NDArray[np.float32]
 
 
 class Chunk(NamedTuple):
@@ -74,6 +76,7 @@ class Scratch(NamedTuple):
     panel: NDArray[np.float32]  # (samples * INPUT_STRIDE,): a chunk's dense inputs
     turned: NDArray[np.void]  # (inputs * TURNED,): for each input, its samples as FLOATS
     filled: NDArray[np.int64]  # (inputs,): how many they are
+    canvas: Any  # for images that are distorted
 
 
 class Matrix(NamedTuple):
@@ -96,8 +99,34 @@ class Rule(NamedTuple):
     """The optimiser's step."""
 
     steps: bool  # False: only the gradient is wanted
-    momentum: np.float32
+    plain: bool  # gradient descent and nothing else: without a gradient nothing changes
+    momentum: np.float32  # Adam's beta1
     nesterov: bool
+    adaptive: bool  # Adam
+    beta2: np.float32
+    gain1: np.float32  # 1 - beta1, which a subtraction in float32 would not give
+    gain2: np.float32  # 1 - beta2
+    decay: np.float32  # of the parameters, added to the gradient
+
+
+class Pace(NamedTuple):
+    """What differs from step to step."""
+
+    rate: np.float32
+    epsilon: np.float32
+    keep: np.float32  # what the parameters are multiplied by: decoupled weight decay
+
+
+class Dropout(NamedTuple):
+    """Which units are left out, of the samples of a chunk."""
+
+    key: np.uint64
+    inputs: np.int64  # threshold, see `fastmnist.dropout`; 0: none is left out
+    inputs_scale: np.float32  # of those that stay
+    hidden: np.int64
+    hidden_scale: np.float32
+    order: NDArray[np.int64]
+    first: int | np.int64  # sample s is number ``order[first + s]``
 
 
 def shapes_of(params: Parameters, samples: int) -> NDArray[np.int64]:
@@ -120,7 +149,7 @@ def shapes_of(params: Parameters, samples: int) -> NDArray[np.int64]:
 def new_network(
     params: Parameters,
     samples: int,
-    velocity: Parameters | None = None,
+    state: State | None = None,
     gradient: Parameters | None = None,
 ) -> Network:
     """A network for chunks of `samples`; the parameters are shared, not copied."""
@@ -134,13 +163,14 @@ def new_network(
         for layer in range(1, len(shapes))
         for first in range(0, shapes[layer, INPUTS] + 1, TASK)
     ]
+    nothing = Parameters(params.sizes)
     return Network(
         shapes,
         np.array(tasks, np.int64).reshape(-1, 2),
         params.flat,
         transposed,
-        (gradient or Parameters(params.sizes)).flat,
-        (velocity or Parameters(params.sizes)).flat,
+        *((gradient or nothing).flat, (state.velocity if state else nothing).flat),
+        (state.squares if state else nothing).flat,
     )
 
 
@@ -189,11 +219,12 @@ def new_chunk(sizes: tuple[int, ...], samples: int) -> Chunk:
     )
 
 
-def new_scratch(sizes: tuple[int, ...], samples: int) -> Scratch:
+def new_scratch(sizes: tuple[int, ...], samples: int, canvas: Any = None) -> Scratch:
     """Room for one thread's own work on `samples` samples."""
     inputs = sizes[0] + 1
     return Scratch(
         aligned_zeros(in_blocks(samples) * row_stride(sizes[0])),
         np.empty(inputs * TURNED, FLOATS),
         np.empty(inputs, np.int64),
+        canvas,
     )

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 # In the order in which a chunk of samples passes through them.
 PHASES = (
+    "making rows",
     "turning round",
     "first layer forward",
     "waiting",
@@ -21,7 +22,7 @@ PHASES = (
     "first layer update",
     "later layers update",
 )
-TURN, FORWARD, WAIT, LATER, LOSS, BACKWARD, UPDATE, LATER_UPDATE = range(len(PHASES))
+FRESH, TURN, FORWARD, WAIT, LATER, LOSS, BACKWARD, UPDATE, LATER_UPDATE = range(len(PHASES))
 _LAST = len(PHASES)  # when the last phase ended
 
 

@@ -19,6 +19,7 @@ from fastmnist.kernels.network import (
     OUTPUTS,
     STRIDE,
     Chunk,
+    Dropout,
     Inputs,
     Network,
     Scratch,
@@ -38,6 +39,8 @@ from fastmnist.kernels.packed import (
     read_only,
 )
 from fastmnist.parameters import Parameters
+
+_NO_KEY, _ONE = np.uint64(0), np.float32(1)
 
 GROUP = 64  # samples that a thread predicts at a time
 
@@ -109,9 +112,10 @@ def outputs(words, weights, shapes, pieces, outputs, parts, panel, turned, order
     Arguments are plain arrays, since a call takes 0.3 us more for each that stands in a tuple; in
     the place of what prediction does not use stands something of the same type.
     """
-    network = Network(shapes, shapes, weights, weights, weights, weights)
+    network = Network(shapes, shapes, weights, weights, weights, weights, weights)
+    dropout = Dropout(_NO_KEY, FIRST, _ONE, FIRST, _ONE, order, FIRST)  # nothing is left out
     chunk = Chunk(outputs, outputs, parts, len(parts) // 2)
-    scratch = Scratch(panel, turned, order)
+    scratch = Scratch(panel, turned, order, None)
     last = shapes[len(shapes) - 1]
     start = fetch_add(words, CLAIMED, GROUP)
     while start < len(Z):
@@ -119,9 +123,9 @@ def outputs(words, weights, shapes, pieces, outputs, parts, panel, turned, order
         inputs = _group(rows, order, start, samples, shapes[0, INPUTS])
         for piece in pieces:
             forward_piece(network, chunk, scratch, inputs, piece, samples)
-        add_parts(network, chunk, FIRST, samples)
+        add_parts(network, chunk, FIRST, samples, dropout)
         for layer in range(1, len(shapes)):
-            forward(network, chunk, layer, FIRST, samples)
+            forward(network, chunk, layer, FIRST, samples, dropout)
         for s in range(samples):
             at = last[OUT] + s * last[STRIDE]
             for c in range(last[OUTPUTS]):

@@ -16,6 +16,7 @@ from numba.extending import overload
 from fastmnist.kernels.jit import jit
 from fastmnist.kernels.network import (
     ADDS,
+    FIRST,
     FIRST_BAND,
     FIRST_COLUMN,
     INPUTS,
@@ -187,30 +188,37 @@ def turn(network, scratch, inputs, piece, samples):
 
 
 @jit
-def update_sparse(network, scratch, inputs, dZ, piece, samples, rule, rate, begins, ends):
+def update_sparse(network, scratch, inputs, dZ, piece, samples, rule, pace, begins, ends):
     """The gradient of one piece's weights, and the optimiser's step; after `turn`."""
     column, last_column = piece[FIRST_COLUMN], piece[LAST_COLUMN]
+    k = piece[FIRST_BAND] * BAND
+    last_k = min(piece[LAST_BAND] * BAND, network.shapes[0, INPUTS] + 1)
     if last_column - column == NARROW:
-        _update_narrow(zeros(NARROW), network, inputs, dZ, piece, samples, rule, rate, begins, ends)
+        _update_narrow(zeros(NARROW), network, inputs, dZ, piece, k, last_k, samples, begins)
+        if ends and rule.steps:
+            step(network, FIRST, k, last_k, column, last_column, rule, pace)
         return
-    while column < last_column:
-        if column + WIDE <= last_column:
+    c = column
+    while c < last_column:
+        if c + WIDE <= last_column:
             _update_columns(
-                zeros(WIDE), network, scratch, dZ, piece, column, rule, rate, begins, ends
+                zeros(WIDE), network, scratch, dZ, k, last_k, c, rule, pace, begins, ends
             )
-            column += WIDE
+            c += WIDE
         else:
             _update_columns(
-                zeros(MIDDLE), network, scratch, dZ, piece, column, rule, rate, begins, ends
+                zeros(MIDDLE), network, scratch, dZ, k, last_k, c, rule, pace, begins, ends
             )
-            column += MIDDLE
+            c += MIDDLE
+    if ends and rule.steps and not rule.plain:
+        step(network, FIRST, k, last_k, column, last_column, rule, pace)
 
 
 @jit
-def _update_columns(zero, network, scratch, dZ, piece, column, rule, rate, begins, ends):
+def _update_columns(zero, network, scratch, dZ, first_k, last_k, column, rule, pace, begins, ends):
     shape, filled = network.shapes[0], scratch.filled
-    unmoved = rule.steps and not rule.momentum and begins and ends  # where no sample has an entry
-    for k in range(piece[FIRST_BAND] * BAND, min(piece[LAST_BAND] * BAND, shape[INPUTS] + 1)):
+    unmoved = rule.plain and begins and ends  # where no sample has an entry
+    for k in range(first_k, last_k):
         first, stop = k * TURNED, filled[k]
         if unmoved and stop == first:
             continue
@@ -220,23 +228,22 @@ def _update_columns(zero, network, scratch, dZ, piece, column, rule, rate, begin
         )
         if not begins:
             dW = add(load(zero, network.gradient, at), dW)
-        finish(dW, zero, network, at, shape[STRIDE], rule, rate, ends)
+        finish(dW, zero, network, at, shape[STRIDE], rule, pace, ends)
 
 
 @jit
-def _update_narrow(zero, network, inputs, dZ, piece, samples, rule, rate, begins, ends):
-    """`update_sparse` of a layer whose dZ fits one register: straight from the packed rows.
+def _update_narrow(zero, network, inputs, dZ, piece, first_k, last_k, samples, begins):
+    """The gradient of a layer whose dZ fits one register: straight from the packed rows.
 
-    The gradient's rows are loaded and stored for every entry, and stay in the L1 cache. Turning
-    the chunk round to save that costs more than it saves (784-10-10: twice as slow).
+    Its rows are loaded and stored for every entry, and stay in the L1 cache. Turning the chunk
+    round to save that costs more than it saves (784-10-10: twice as slow).
     """
     shape = network.shapes[0]
     stride, origin = shape[STRIDE], shape[WEIGHTS]
-    band, last_band = piece[FIRST_BAND], piece[LAST_BAND]
-    first_row, last_row = band * BAND, min(last_band * BAND, shape[INPUTS] + 1)
     if begins:
-        for k in range(first_row, last_row):
+        for k in range(first_k, last_k):
             store(network.gradient, origin + k * stride, zero)
+    band, last_band = piece[FIRST_BAND], piece[LAST_BAND]
     bands, entries = inputs.rows.bands, inputs.rows.entries
     for s in range(samples):
         of_sample = load(zero, dZ.numbers, dZ.origin + s * dZ.stride)
@@ -245,7 +252,3 @@ def _update_narrow(zero, network, inputs, dZ, piece, samples, rule, rate, begins
             row = origin + column_of(entries, p) * stride
             dW = add_scaled(load(zero, network.gradient, row), value_of(entries, p), of_sample)
             store(network.gradient, row, dW)
-    if ends and rule.steps:
-        for k in range(first_row, last_row):
-            row = origin + k * stride
-            step(load(zero, network.gradient, row), zero, network, row, stride, rule, rate)

@@ -143,6 +143,50 @@ def add_scaled(typingctx: Any, vector: Any, scalar: Any, other: Any) -> Any:
 
 
 @intrinsic
+def scaled(typingctx: Any, vector: Any, scalar: Any) -> Any:
+    """``scalar * vector``."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.fmul(args[0], _broadcast(builder, args[1], args[0].type))
+
+    return vector(vector, types.float32), codegen
+
+
+@intrinsic
+def squared(typingctx: Any, vector: Any) -> Any:
+    """``vector * vector``."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.fmul(args[0], args[0])
+
+    return vector(vector), codegen
+
+
+@intrinsic
+def over_root(typingctx: Any, vector: Any, squares: Any, epsilon: Any) -> Any:
+    """``vector / (sqrt(squares) + epsilon)``."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        vector, squares, epsilon = args
+        kind = ir.FunctionType(vector.type, [vector.type])
+        name = f"llvm.sqrt.v{vector.type.count}f32"
+        root = builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [squares])
+        return builder.fdiv(vector, builder.fadd(root, _broadcast(builder, epsilon, vector.type)))
+
+    return vector(vector, squares, types.float32), codegen
+
+
+@intrinsic
+def shifted(typingctx: Any, vector: Any, shift: Any) -> Any:
+    """``vector - shift``."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.fsub(args[0], _broadcast(builder, args[1], args[0].type))
+
+    return vector(vector, types.float32), codegen
+
+
+@intrinsic
 def add_scaled_row(typingctx: Any, vector: Any, scalar: Any, array: Any, offset: Any) -> Any:
     """``vector + scalar * array[offset : offset + lanes]``, rounded once."""
 
@@ -273,8 +317,8 @@ def where_positive(typingctx: Any, condition: Any, vector: Any) -> Any:
 
 
 @intrinsic
-def exponential(typingctx: Any, vector: Any, shift: Any) -> Any:
-    """``exp(vector - shift)`` where that is at most 1, to 2 rounding steps; 0 below exp(-87).
+def exponential(typingctx: Any, vector: Any) -> Any:
+    """``exp(vector)`` where that is at most 1, to 2 rounding steps; 0 below exp(-87).
 
     exp(x) = 2^n exp(r), n whole and r within ln 2 / 2 of zero, where eight terms of Taylor's series
     leave an error of a tenth of a rounding step. (Ten np.exp, one by one: 5 times as slow.)
@@ -287,7 +331,7 @@ def exponential(typingctx: Any, vector: Any, shift: Any) -> Any:
         def every(number: float) -> Any:
             return ir.Constant(lanes, [number] * lanes.count)
 
-        x = builder.fsub(args[0], _broadcast(builder, args[1], lanes))
+        x = args[0]
         # the last bit of 1.5 * 2^23 is worth 1: adding it rounds to a whole number
         rounded = _multiply_add(builder, x, every(1 / math.log(2)), every(1.5 * 2**23))
         n = builder.fsub(rounded, every(1.5 * 2**23))
@@ -306,7 +350,7 @@ def exponential(typingctx: Any, vector: Any, shift: Any) -> Any:
         result = builder.fmul(series, power)
         return builder.select(builder.fcmp_ordered(">", x, every(-87)), result, every(0))
 
-    return vector(vector, types.float32), codegen
+    return vector(vector), codegen
 
 
 @intrinsic
