@@ -1,4 +1,4 @@
-"""The command line: ``fastmnist train``, ``evaluate``, ``predict``, ``plot`` and ``info``.
+"""The command line: ``fastmnist train``, ``evaluate``, ``predict``, ``recipes``, ``plot``...
 
 Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 failed with
 a message that says why, 2 wrong usage, 130 interrupted.
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -23,14 +23,15 @@ import typer
 from numpy.typing import NDArray
 
 from fastmnist import __version__, datasets, metrics
-from fastmnist.checks import nearest, positive
+from fastmnist.augment import Augmentation
+from fastmnist.checks import nearest, positive, share
 from fastmnist.download import SETS
 from fastmnist.errors import DataError
 from fastmnist.files import atomic_write
 from fastmnist.metrics import Report
 from fastmnist.model import MLP
 from fastmnist.optimizers import OPTIMIZERS, SCHEDULES
-from fastmnist.recipes import RECIPES
+from fastmnist.recipes import MACHINE, RECIPES, Recipe
 from fastmnist.records import Record
 from fastmnist.terminal import FAILED, INTERRUPTED, Progress, reason, run, say
 from fastmnist.training import BACKENDS, History
@@ -101,6 +102,13 @@ def _rate(value: float | None) -> float | None:
         raise typer.BadParameter(str(error)) from None
 
 
+def _share(parameter: typer.CallbackParam, value: float | None) -> float | None:
+    try:
+        return value if value is None else share(str(parameter.name), value)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         print(f"fastmnist {__version__}")
@@ -158,7 +166,9 @@ def train(
     recipe: Annotated[
         str,
         typer.Option(
-            metavar="NAME", callback=_known("recipe", RECIPES), help=f"{' or '.join(RECIPES)}."
+            metavar="NAME",
+            callback=_known("recipe", RECIPES),
+            help=f"{', '.join(RECIPES)}; see fastmnist recipes.",
         ),
     ] = "default",
     hidden: Annotated[
@@ -179,7 +189,7 @@ def train(
         typer.Option(
             metavar="NAME",
             callback=_known("optimizer", OPTIMIZERS),
-            help="sgd, momentum or nesterov.",
+            help=f"{', '.join(OPTIMIZERS)}.",
         ),
     ] = None,
     schedule: Annotated[
@@ -187,8 +197,31 @@ def train(
         typer.Option(
             metavar="NAME",
             callback=_known("schedule", SCHEDULES),
-            help=f"{' or '.join(SCHEDULES)}.",
+            help=f"{', '.join(SCHEDULES)}.",
         ),
+    ] = None,
+    label_smoothing: Annotated[
+        float | None,
+        typer.Option(metavar="X", callback=_share, help="Share of each label for all classes."),
+    ] = None,
+    dropout: Annotated[
+        float | None,
+        typer.Option(metavar="X", callback=_share, help="Share of hidden units left out."),
+    ] = None,
+    augmentation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME=X,...",
+            help="Distort images: shift=1,rotation=8,scale=0.1,shear=0.1,elastic=20; or none.",
+        ),
+    ] = None,
+    validation: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Images set aside, to follow the training."),
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Stop after N epochs without gain in validation."),
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Same seed, same network.")] = 0,
     threads: Threads = None,
@@ -222,8 +255,14 @@ def train(
         "learning_rate": learning_rate,
         "optimizer": optimizer,
         "schedule": schedule,
+        "label_smoothing": label_smoothing,
+        "dropout": dropout,
     }
     plan = replace(RECIPES[recipe], **{k: v for k, v in changes.items() if v is not None})
+    if augmentation is not None:
+        plan = replace(plan, augmentation=_augmentation(augmentation))
+    if patience and not validation:
+        raise typer.BadParameter("needs --validation N", param_hint="--patience")
     with _compiling():
         source, split = _load(data, data_dir)
     network = plan.model(split.train, seed=seed)
@@ -232,7 +271,14 @@ def train(
     say(f"network {_shape(network)}, {plan.describe()}, seed {seed}")
     with Progress(plan.epochs) as progress:
         history = plan.fit(
-            network, split.train, backend=backend, threads=threads, seed=seed, callbacks=[progress]
+            network,
+            split.train,
+            backend=backend,
+            threads=threads,
+            seed=seed,
+            validation=validation,
+            patience=patience,
+            callbacks=[progress],
         )
     report = metrics.evaluate(network, split.test, threads=threads)
     record = Record(
@@ -266,9 +312,11 @@ def evaluate(
     data: TrainedData = None,
     data_dir: DataDir = None,
     threads: Threads = None,
+    output: Picture = Path("fastmnist-mistakes.png"),
     as_json: Json = False,
 ) -> None:
-    """Test a saved network on the test images of a data set."""
+    """Test a saved network on the test images of a data set, and show its worst mistakes."""
+    _check_writable(output)
     network = MLP.load(model)
     source, split = _load(data or _trained_with(model), data_dir)
     report = metrics.evaluate(network, split.test, threads=threads)
@@ -279,10 +327,29 @@ def evaluate(
             "test_accuracy": report.accuracy,
             "test_loss": report.loss,
             "confusion": report.confusion.tolist(),
+            "calibration_error": report.calibration_error,
+            "worst": report.worst.tolist(),
         }
         print(json.dumps(result))
-    else:
-        _print_report(report, split.test)
+        return
+    _print_report(report, split.test)
+    if picture := _draw_mistakes(network, split.test, report, output):
+        print(f"Most wrong about: {picture}")
+
+
+@app.command()
+def recipes(as_json: Json = False) -> None:
+    """List the recipes: what each is for, what it reached, and how long it took."""
+    if as_json:
+        print(json.dumps({name: _as_data(recipe) for name, recipe in RECIPES.items()}))
+        return
+    for name, recipe in RECIPES.items():
+        print(f"{name:<9} {recipe.purpose}")
+        shape = "-".join(map(str, ("inputs", *recipe.hidden, "classes")))
+        print(f"{'':<9} {shape}; {recipe.describe()}")
+        if recipe.measured:
+            print(f"{'':<9} {recipe.measured.describe()}")
+    print(f"\nMeasured on {MACHINE}; python -m benchmarks.records does it again.")
 
 
 @app.command()
@@ -328,6 +395,36 @@ def plot_data(
     _check_writable(output)
     _, split = _load(data, data_dir)
     _write(plots.data(split.train), output)
+    print(f"Picture: {output}")
+
+
+@plot.command("augmented")
+def plot_augmented(
+    data: Data = AUTO,
+    data_dir: DataDir = None,
+    recipe: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", callback=_known("recipe", RECIPES), help="Whose distortions to draw."
+        ),
+    ] = "best",
+    augmentation: Annotated[
+        str | None, typer.Option(metavar="NAME=X,...", help="Others, as for train.")
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the training.")] = 0,
+    output: Picture = Path("fastmnist-augmented.png"),
+) -> None:
+    """Draw images as a training sees them, distorted in each epoch anew."""
+    from fastmnist import plots
+
+    wanted = RECIPES[recipe].augmentation
+    if augmentation is not None:
+        wanted = _augmentation(augmentation)
+    if wanted is None:
+        raise typer.BadParameter("there is nothing to distort", param_hint="--recipe")
+    _check_writable(output)
+    _, split = _load(data, data_dir)
+    _write(plots.augmented(split.train, wanted, seed=seed), output)
     print(f"Picture: {output}")
 
 
@@ -398,6 +495,32 @@ def _layers(text: str | None) -> tuple[int, ...] | None:
             f"{text!r} is neither numbers such as 128 or 256,64 nor none", param_hint="--hidden"
         )
     return tuple(map(int, units))
+
+
+def _augmentation(text: str) -> Augmentation | None:
+    """How to distort images, from text such as "shift=1,rotation=8"; None for "none"."""
+    if text == "none":
+        return None
+    known = [field.name for field in fields(Augmentation)]
+    found: dict[str, Any] = {}
+    try:
+        for part in text.split(","):
+            name, _, value = part.partition("=")
+            name = nearest("distortion", name.strip(), known)
+            found[name] = int(value) if name == "shift" else float(value)
+        return Augmentation(**found)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--augmentation") from None
+
+
+def _as_data(recipe: Recipe) -> dict[str, Any]:
+    """A recipe in types that JSON has."""
+    return {
+        name: value
+        if isinstance(value, (str, int, float, tuple, dict, type(None)))
+        else repr(value)
+        for name, value in asdict(recipe).items()
+    }
 
 
 def _load(data: str, data_dir: Path | None) -> tuple[str, datasets.Split]:
@@ -530,6 +653,19 @@ def _draw_result(
     return path
 
 
+def _draw_mistakes(network: MLP, test: datasets.Dataset, report: Report, path: Path) -> Path | None:
+    """The picture of the worst mistakes; None without any, or without Matplotlib."""
+    if not len(report.worst):
+        return None
+    try:
+        from fastmnist import plots
+    except ImportError as error:
+        say(f"no picture: {error}")
+        return None
+    _write(plots.mistakes(test, network.predict_proba(test.images), report.worst), path)
+    return path
+
+
 def _write(figure: Figure, path: Path) -> None:
     content = io.BytesIO()
     figure.savefig(content, format=path.suffix.removeprefix(".").lower() or "png")
@@ -550,7 +686,8 @@ def _print_report(report: Report, test: datasets.Dataset) -> None:
     wrong = len(test) - int(report.confusion.trace())
     print(
         f"Test accuracy: {_percent(report.accuracy)} on {test.name}, "
-        f"{wrong:,} of {len(test):,} misread; loss {report.loss:.4f}"
+        f"{wrong:,} of {len(test):,} misread; loss {report.loss:.4f}, "
+        f"calibration error {_percent(report.calibration_error, 1)}"
     )
     confused = [
         f"{_name(test.class_names, y)} taken for {_name(test.class_names, p)} ({count})"

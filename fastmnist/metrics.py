@@ -1,4 +1,4 @@
-"""How good a network is: loss, accuracy, confusion."""
+"""How good a network is: loss, accuracy, confusion, calibration."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from fastmnist import checks
 from fastmnist.datasets import Dataset
 from fastmnist.model import MLP
+
+BINS = 15  # of confidence, for the calibration error
+WORST = 24  # misread images that a report names, at most
 
 
 @dataclass(frozen=True)
@@ -24,11 +27,19 @@ class Report:
         Share of right predictions, 0 to 1.
     confusion : ndarray of int64, shape (classes, classes)
         Counts; rows are the true class, columns the prediction.
+    calibration_error : float
+        How far the probability of the predicted class is from the share of right predictions,
+        0 to 1: the mean over 15 equal bins of that probability, weighted by their samples
+        (expected calibration error: Guo, Pleiss, Sun and Weinberger 2017, arXiv:1706.04599).
+    worst : ndarray of int64
+        Indices of up to 24 misread samples, that with the least probable label first.
     """
 
     loss: float
     accuracy: float
     confusion: NDArray[np.int64]
+    calibration_error: float
+    worst: NDArray[np.int64]
 
     def mistakes(self, most: int = 5) -> list[tuple[int, int, int]]:
         """The most frequent confusions as (label, prediction, count), most frequent first."""
@@ -65,7 +76,19 @@ def report(Z: NDArray[np.float32], y: NDArray[np.int64]) -> Report:
     confusion = np.bincount(y * classes + predictions, minlength=classes**2)
     shifted = Z - Z.max(axis=1, keepdims=True)
     log_sum = np.log(np.exp(shifted).sum(axis=1))
-    loss = np.mean(log_sum - shifted[np.arange(len(y)), y], dtype=np.float64)
+    losses = log_sum - shifted[np.arange(len(y)), y]
+    right = predictions == y
+    worst = np.argsort(np.where(right, -np.inf, losses), kind="stable")[::-1]
     return Report(
-        float(loss), float(np.mean(predictions == y)), confusion.reshape(classes, classes)
+        loss=float(np.mean(losses, dtype=np.float64)),
+        accuracy=float(np.mean(right)),
+        confusion=confusion.reshape(classes, classes),
+        calibration_error=_calibration_error(np.exp(-log_sum), right),
+        worst=worst[: min(WORST, len(y) - int(right.sum()))],
     )
+
+
+def _calibration_error(confidence: NDArray[np.float32], right: NDArray[np.bool_]) -> float:
+    bins = np.minimum((BINS * confidence).astype(np.int64), BINS - 1)
+    excess = np.bincount(bins, confidence.astype(np.float64) - right, minlength=BINS)
+    return float(np.abs(excess).sum() / len(right))

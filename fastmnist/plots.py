@@ -25,6 +25,7 @@ except ImportError as error:
     ) from error
 
 if TYPE_CHECKING:
+    from fastmnist.augment import Augmentation
     from fastmnist.datasets import Dataset
     from fastmnist.model import MLP
     from fastmnist.training import Epoch
@@ -99,6 +100,49 @@ def predictions(dataset: Dataset, predicted: ArrayLike, *, count: int = 32) -> F
     matplotlib.figure.Figure
     """
     return _figure(_judged(dataset, np.asarray(predicted), count, columns=8))
+
+
+def mistakes(dataset: Dataset, probabilities: ArrayLike, worst: ArrayLike) -> Figure:
+    """Images that are misread, captioned with label, prediction and its probability.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Images with labels.
+    probabilities : array_like of shape (n, classes)
+        As `fastmnist.MLP.predict_proba` gives them for the dataset.
+    worst : array_like of int
+        Which to draw, in this order; such as ``evaluate(...).worst``.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    places, P = np.asarray(worst, int), np.asarray(probabilities)
+    labels = cast("NDArray[Any]", dataset.labels)
+    captions = [
+        f"{_class(dataset, labels[i])}, read as\n{_class(dataset, P[i].argmax())}: {P[i].max():.1%}"
+        for i in places
+    ]
+    title = f"{dataset.name}: what the network is most wrong about"
+    return digits(dataset.images[places], captions, columns=8, title=title)
+
+
+def augmented(dataset: Dataset, augmentation: Augmentation, *, seed: int = 0) -> Figure:
+    """A few images, each as it is and as ten epochs of a training would see it."""
+    from fastmnist.augment import augmented as distorted
+
+    shown = dataset.images[:8]
+    epochs = [distorted(shown, augmentation, seed=seed, epoch=epoch) for epoch in range(10)]
+    rows = np.stack([shown, *epochs], axis=1).reshape(-1, *shown.shape[1:])
+    first = np.arange(len(rows)) % 11 == 0
+    title = f"{dataset.name}: images as they are (framed), and as epochs 1 to 10 see them"
+    return digits(rows, marked=first, columns=11, title=title)
 
 
 def training(dataset: Dataset, predicted: ArrayLike, epochs: Sequence[Epoch]) -> Figure:

@@ -12,6 +12,7 @@ import pytest
 
 import fastmnist as fm
 from benchmarks import ablations, accuracy, optimizers, phases, ratios, timing, workloads
+from fastmnist.optimizers import OPTIMIZERS
 
 ROOT = Path(__file__).parent.parent
 IMAGES = 600  # ragged: 600 = 4 * 128 + 88
@@ -123,7 +124,7 @@ def test_optimizers_prints_a_table(monkeypatch, capsys):
     optimizers.main()
     sentence, _, *table = capsys.readouterr().out.splitlines()
     assert f"{IMAGES} images (synthetic)" in sentence
-    assert [line.split()[1] for line in table[2:]] == ["sgd", "momentum", "nesterov"]
+    assert [line.split()[1] for line in table[2:]] == list(OPTIMIZERS)
     assert table[2].endswith("| 1.00 |")
 
 

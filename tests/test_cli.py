@@ -13,6 +13,7 @@ import pytest
 import fastmnist
 from fastmnist import MLP, __version__, datasets
 from fastmnist.cli import main
+from fastmnist.recipes import RECIPES
 from fastmnist.records import Record
 
 COMMAND = [sys.executable, "-m", "fastmnist"]
@@ -84,7 +85,7 @@ def test_train_prints_one_json_object(csv, capsys):
     assert 0 <= result["test_accuracy"] <= 1
     assert result["test_loss"] > 0
     assert result["train_seconds"] > 0
-    assert len(result["epochs"]) == 8
+    assert len(result["epochs"]) == RECIPES["default"].epochs
 
 
 @pytest.mark.parametrize(
@@ -100,7 +101,7 @@ def test_output_names_a_file_or_a_folder(output, model, csv, tmp_path, capsys):
     assert main(["train", "--data", csv, "--epochs", "1", "-o", output]) == 0
 
     assert f"Model: {model}\n" in capsys.readouterr().out
-    assert MLP.load(tmp_path / model).sizes == (784, 128, 10)
+    assert MLP.load(tmp_path / model).sizes == (784, 256, 64, 10)
     assert (tmp_path / model).with_suffix(".json").exists()
 
 
@@ -114,6 +115,47 @@ def test_train_and_evaluate_agree(csv, trained, capsys):
     assert result["test_accuracy"] == record.test_accuracy
     assert result["test_loss"] == record.test_loss
     assert np.sum(result["confusion"]) == 40
+
+
+def test_evaluate_shows_its_worst_mistakes(csv, trained, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+
+    assert main(["evaluate", str(trained)]) == 0
+    out = capsys.readouterr().out
+    assert "calibration error" in out
+    assert "Most wrong about: fastmnist-mistakes.png" in out
+    assert (tmp_path / "fastmnist-mistakes.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_recipes_are_listed(capsys):
+    assert main(["recipes"]) == 0
+    out = capsys.readouterr().out
+    for name, recipe in RECIPES.items():
+        assert name in out
+        assert recipe.purpose in out
+        assert recipe.describe() in out
+    assert main(["recipes", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert list(listed) == list(RECIPES)
+    assert listed["best"]["augmentation"]["elastic"] == RECIPES["best"].augmentation.elastic
+
+
+def test_training_options_reach_the_training(csv, capsys):
+    options = "--label-smoothing 0.2 --dropout 0.3 --augmentation shift=2,rotation=5 --epochs 9"
+    more = "--validation 40 --patience 1 --learning-rate 1e-9"
+    assert main(["train", "--data", csv, *options.split(), *more.split(), "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert "label smoothing 0.2, dropout 0.3, images with shift 2, rotation 5°" in err
+    epochs = json.loads(out)["epochs"]
+    assert epochs[0]["validation_loss"] is not None
+    assert main(["train", "--data", csv, "--augmentation", "none", "--epochs", "1"]) == 0
+    assert "images with" not in capsys.readouterr().err
+
+
+def test_plot_augmented_draws_distorted_images(csv, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    assert main(["plot", "augmented", "--data", csv, "--augmentation", "elastic=30"]) == 0
+    assert (tmp_path / "fastmnist-augmented.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_evaluate_without_a_record_takes_the_data_named(csv, trained, tmp_path, capsys):
@@ -318,12 +360,19 @@ def test_without_arguments_it_shows_its_commands(arguments, capsys):
         ("train --learning-rate nan", "--learning-rate"),
         ("train --learning-rate -1", "--learning-rate"),
         ("train --learning-rate 0", "--learning-rate"),
+        ("train --augmentation shft=1", "did you mean 'shift'?"),
+        ("train --augmentation shift=x", "--augmentation"),
+        ("train --augmentation shift=-1", "shift must be from 0"),
+        ("train --label-smoothing 1", "label_smoothing must be in [0, 1)"),
+        ("train --dropout -1", "dropout must be in [0, 1)"),
+        ("train --patience 3", "needs --validation"),
+        ("plot augmented --recipe notebook", "nothing to distort"),
         ("train --recipe=", "--recipe"),
         ("train --hidden 128,x", "--hidden"),
         ("train --hidden 0", "--hidden"),
         ("train --recipe notebooks", "did you mean 'notebook'?"),
-        ("train --optimizer adamw", "known: sgd, momentum, nesterov"),
-        ("train --schedule cosine", "known: constant, one-cycle"),
+        ("train --optimizer adamx", "known: sgd, momentum, nesterov"),
+        ("train --schedule cosin", "known: constant, steps"),
         ("train --backend numpy", "known: numba, reference"),
         ("train --data mnits", "did you mean 'mnist'?"),
         ("predict model.npz", "argument"),

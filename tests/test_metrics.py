@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import fastmnist as fm
+from fastmnist import metrics
 from fastmnist.metrics import Report, report
 
 
@@ -25,9 +26,26 @@ def test_far_logits_overflow_nothing():
 
 def test_mistakes_are_the_most_frequent_first():
     confusion = np.array([[9, 1, 0], [5, 9, 2], [0, 0, 9]])
-    found = Report(0.0, 0.0, confusion)
+    found = Report(0.0, 0.0, confusion, 0.0, np.empty(0, int))
     assert found.mistakes(2) == [(1, 0, 5), (1, 2, 2)]
     assert found.mistakes() == [(1, 0, 5), (1, 2, 2), (0, 1, 1)]
+
+
+def test_the_worst_are_those_whose_label_is_least_probable():
+    P = np.array([[0.9, 0.1], [0.6, 0.4], [0.8, 0.2], [0.3, 0.7], [0.01, 0.99]], np.float32)
+    found = report(np.log(P), np.array([1, 1, 0, 1, 0]))
+    np.testing.assert_array_equal(found.worst, [4, 0, 1])
+    assert not len(report(np.log(P), np.array([0, 0, 0, 1, 1])).worst)
+    many = report(np.log(np.tile(P[:1], (100, 1))), np.ones(100, int))
+    assert len(many.worst) == metrics.WORST
+
+
+def test_calibration_compares_confidence_with_success():
+    P = np.array([[0.8, 0.2]] * 10 + [[0.45, 0.55]] * 10, np.float32)
+    y = np.array([0] * 8 + [1] * 2 + [1] * 9 + [0])  # 8 of 10 right at 80 %, 9 of 10 at 55 %
+    assert report(np.log(P), y).calibration_error == pytest.approx((0 + 0.35) / 2, abs=1e-6)
+    certain = report(np.array([[99, -99]] * 4, np.float32), np.array([0, 0, 0, 1]))
+    assert certain.calibration_error == pytest.approx(0.25)
 
 
 def test_evaluate_agrees_with_predict():

@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from fastmnist import MLP, Dataset, evaluate
-from fastmnist.recipes import RECIPES
+from fastmnist import SGD, Augmentation, Dataset, evaluate
+from fastmnist.recipes import RECIPES, Recipe
 
 
 def accuracy(recipe, split, seed):
@@ -11,10 +13,14 @@ def accuracy(recipe, split, seed):
     return evaluate(model, split.test).accuracy
 
 
-def test_default_reaches_98_percent_of_mnist(mnist):
-    reached = [accuracy(RECIPES["default"], mnist, seed) for seed in range(5)]
+@pytest.mark.parametrize(
+    ("name", "seeds", "bar"), [("quick", 5, 0.979), ("default", 3, 0.985), ("accurate", 1, 0.988)]
+)
+def test_recipes_read_mnist(mnist, name, seeds, bar):
+    # Bars are what few seeds reach for certain; python -m benchmarks.records shows how well.
+    reached = [accuracy(RECIPES[name], mnist, seed) for seed in range(seeds)]
 
-    assert np.mean(reached) >= 0.98, reached
+    assert np.mean(reached) >= bar, reached
 
 
 def test_notebook_lands_where_the_notebook_did(mnist):
@@ -37,8 +43,8 @@ def test_the_network_has_an_input_for_each_feature_and_an_output_for_each_class(
     digits = Dataset(np.zeros((2, 8, 8), np.uint8), np.array([0, 6]))
     named = Dataset(np.zeros((2, 5)), np.array([0, 0]), class_names=("cat", "dog", "owl"))
 
-    assert RECIPES["default"].model(digits).sizes == (64, 128, 7)
-    assert RECIPES["default"].model(named).sizes == (5, 128, 3)
+    assert RECIPES["default"].model(digits).sizes == (64, 256, 64, 7)
+    assert RECIPES["default"].model(named).sizes == (5, 256, 64, 3)
 
 
 def test_labels_are_needed():
@@ -46,12 +52,40 @@ def test_labels_are_needed():
         RECIPES["default"].model(Dataset(np.zeros((10, 4)), name="ten digits"))
 
 
-@pytest.mark.parametrize(("samples", "validated"), [(11, False), (24, True)])
-def test_validation_where_there_are_samples_to_spare(samples, validated):
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_trains_images_and_features(name):
     rng = np.random.default_rng(0)
-    train = Dataset(rng.random((samples, 4)), rng.integers(0, 2, samples))
+    recipe = replace(RECIPES[name], epochs=2)
+    for images in (rng.integers(0, 256, (40, 9, 9), np.uint8), rng.random((40, 81))):
+        train = Dataset(images, np.arange(40) % 3)
+        model = recipe.model(train)
+        start = model.params.flat.copy()
+        assert len(recipe.fit(model, train)) == 2
+        assert not np.array_equal(model.params.flat, start)
 
-    history = RECIPES["default"].fit(MLP([4, 2]), train)
 
-    assert len(history) == RECIPES["default"].epochs
-    assert (history[-1].validation_loss is not None) is validated
+def test_options_of_fit_come_before_the_recipes():
+    rng = np.random.default_rng(0)
+    train = Dataset(rng.integers(0, 256, (40, 9, 9), np.uint8), np.arange(40) % 3)
+    model = RECIPES["quick"].model(train)
+    history = RECIPES["quick"].fit(model, train, epochs=3, validation=10)
+    assert len(history) == 3
+    assert None not in history.validation_loss
+
+
+def test_a_recipe_says_how_it_trains():
+    recipe = Recipe(
+        "To show.",
+        hidden=(),
+        epochs=1,
+        batch_size=None,
+        learning_rate=0.5,
+        optimizer=SGD(0.5),
+        dropout=0.25,
+        augmentation=Augmentation(shift=1, elastic=20),
+    )
+    assert recipe.describe() == (
+        "1 epoch, full batches, SGD(momentum=0.5, nesterov=False, weight_decay=0.0, "
+        "decoupled=False), learning rate 0.5 (one-cycle), dropout 0.25, "
+        "images with shift 1, elastic 20"
+    )
