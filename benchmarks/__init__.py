@@ -3,7 +3,8 @@
 `workloads` says what is timed. asv (`bench_*.py`) keeps its history over commits, pytest-benchmark
 (`test_speed.py`) sets the two backends side by side, and commands print tables, all taking turns
 as `timing` says: ``python -m benchmarks.ratios``, ``peers`` (training beside other libraries),
-``prediction`` (likewise), ``start``, ``growth``, ``density``, ``optimizers`` and ``accuracy``.
+``prediction`` (likewise), ``start``, ``growth``, ``density``, ``optimizers``, ``ablations``,
+``records``, ``race`` and ``estimators``.
 """
 
 import os

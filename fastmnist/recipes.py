@@ -134,37 +134,51 @@ RECIPES = {
     "quick": Recipe(
         "98 % of MNIST in a blink.",
         hidden=(128,),
-        epochs=5,
+        epochs=4,
         batch_size=128,
-        learning_rate=0.4,
-        label_smoothing=0.1,  # validation 98.10 %, mean of 8 seeds; without, rate 0.3: 98.01 %
+        learning_rate=0.5,
+        label_smoothing=0.1,  # validation 98.00 %, mean of 8 seeds; rate 0.4: 97.98 %
+        measured=Measured(98.19, 0.06, seeds=20, seconds=0.15),
     ),
     "default": Recipe(
         "A good network in about a second.",
-        hidden=(256, 64),
-        epochs=7,
+        hidden=(256, 64),  # validation 98.69 %, 6 seeds; one layer of 256, 8 epochs: 98.66 %
+        epochs=6,
         batch_size=128,
         learning_rate=0.3,
         label_smoothing=0.1,
-        augmentation=Augmentation(shift=1),  # validation 98.70 %; one layer of 256: 98.63 %
+        augmentation=Augmentation(shift=1),
+        measured=Measured(98.80, 0.09, seeds=20, seconds=0.58),
     ),
     "accurate": Recipe(
         "99 % of MNIST in a few seconds.",
-        hidden=(384, 128),
-        epochs=13,
+        hidden=(384, 128),  # validation 99.06 %, 4 seeds; one layer of 512, 13 epochs: 99.01 %
+        epochs=12,
         batch_size=128,
         learning_rate=0.3,
         label_smoothing=0.1,
-        augmentation=Augmentation(shift=1, rotation=8, scale=0.08, shear=0.08),  # 99.06 %
+        augmentation=Augmentation(shift=1, rotation=8, scale=0.08, shear=0.08),
+        measured=Measured(99.15, 0.06, seeds=10, seconds=2.3),
     ),
     "best": Recipe(
         "What a multi-layer perceptron can do in less than a minute.",
-        hidden=(640, 320),  # validation 99.44 %; 512 and 256, 60 epochs: 99.39 %
+        hidden=(640, 320),  # validation 99.44 %, 2 seeds; 512 and 256, 60 epochs: 99.39 %
         epochs=50,
         batch_size=128,
         learning_rate=0.2,
         label_smoothing=0.1,
         augmentation=Augmentation(shift=1, rotation=10, scale=0.1, shear=0.1, elastic=20),
+        measured=Measured(99.43, 0.03, seeds=5, seconds=22),
+    ),
+    "patient": Recipe(
+        "99.5 %, for those who can wait some minutes.",
+        hidden=(1024, 512),  # validation 99.55 %, 1 seed; weaker distortions: 99.54 %
+        epochs=150,
+        batch_size=128,
+        learning_rate=0.2,
+        label_smoothing=0.1,
+        augmentation=Augmentation(shift=1, rotation=12, scale=0.15, shear=0.15, elastic=25),
+        measured=Measured(99.52, 0.04, seeds=3, seconds=212),
     ),
     "notebook": Recipe(
         "Where this package comes from: a student's notebook, with full-batch gradient descent.",
@@ -175,6 +189,7 @@ RECIPES = {
         optimizer="sgd",
         schedule="constant",
         uniform=True,
+        measured=Measured(84.44, 1.17, seeds=5, seconds=7.2),
     ),
 }
 

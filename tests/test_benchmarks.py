@@ -1,9 +1,11 @@
 """Every workload runs, with the same result for both backends, and the tables are printed."""
 
+import json
 import os
 import re
 import subprocess
 import sys
+from importlib import import_module
 from itertools import chain
 from pathlib import Path
 
@@ -11,8 +13,20 @@ import numpy as np
 import pytest
 
 import fastmnist as fm
-from benchmarks import ablations, accuracy, optimizers, phases, ratios, timing, workloads
+from benchmarks import (
+    ablations,
+    estimators,
+    optimizers,
+    phases,
+    race,
+    ratios,
+    records,
+    timing,
+    workloads,
+)
+from benchmarks.peers.course import Course
 from fastmnist.optimizers import OPTIMIZERS
+from fastmnist.recipes import RECIPES
 
 ROOT = Path(__file__).parent.parent
 IMAGES = 600  # ragged: 600 = 4 * 128 + 88
@@ -179,16 +193,89 @@ def test_ratios_refuses_to_compare_different_work(monkeypatch):
         ratios.verify_gradients("784-10-10", 128)
 
 
-def test_accuracy_prints_a_table(monkeypatch, capsys):
+@pytest.fixture
+def few_images(monkeypatch):
     train, test = (part[:IMAGES] for part in workloads.data())
     monkeypatch.setattr(fm, "load", lambda name: fm.datasets.Split(train, test))
-    monkeypatch.setattr(sys, "argv", ["accuracy", "--seeds", "2"])
-    accuracy.main()
-    _, _, _, _, *rows = capsys.readouterr().out.splitlines()
-    assert len(rows) == len(accuracy.CASES)
+    monkeypatch.setattr(records, "plain_epoch", lambda: 0.01)
+
+
+def test_records_prints_a_row_for_each_recipe(monkeypatch, capsys, few_images):
+    monkeypatch.setattr(sys, "argv", ["records", "--seeds", "2", "--epochs", "1"])
+    records.main()
+    _, _, header, _, *rows = capsys.readouterr().out.splitlines()
+    assert [row.split()[1] for row in rows] == [*RECIPES, "generated"]
     for row in rows:
-        mean, worst, best = map(float, re.search(r"(\S+) % \((\S+) to (\S+)\)", row).groups())
-        assert 10 < worst <= mean <= best <= 100
+        assert row.count("|") == header.count("|")
+        mean, spread, worst, best = map(
+            float, re.search(r"(\S+) % ± (\S+) \((\S+) to (\S+)\)", row).groups()
+        )
+        assert 0 < worst <= mean <= best <= 100
+        assert spread >= 0
+
+
+def test_a_record_stands_when_its_mean_beats_the_bar():
+    def p(*percent):
+        return records.Scores(list(percent), [], []).p(98.0)
+
+    assert p(98.1, 98.2, 98.15, 98.12) < 0.01
+    assert p(97.9, 98.2, 98.05, 98.0) > 0.01
+    assert p(97.5, 97.6, 97.4, 97.5) > 0.99
+    assert np.isnan(p(99.0))
+
+
+def test_records_file_and_recipes_agree():
+    rows = (ROOT / "RECORDS.md").read_text(encoding="utf-8").splitlines()
+    for name, recipe in RECIPES.items():
+        [*_, row] = [row for row in rows if f"`{name}`" in row]  # the newest is the last
+        wanted = recipe.measured
+        assert f"{wanted.accuracy:.2f} % ± {wanted.deviation:.2f}" in row
+        assert f"{wanted.seeds} seeds" in row
+        assert f" {wanted.seconds:g} " in row
+        assert wanted.accuracy > records.BARS[name][0]
+        assert wanted.seeds >= records.BARS[name][1]
+
+
+def test_race_trains_and_draws(monkeypatch, capsys, tmp_path):
+    pytest.importorskip("matplotlib")
+    arguments = ["--only", "fastmnist", "--rounds", "1", "--epochs", "1", "--images", str(IMAGES)]
+    monkeypatch.setattr(sys, "argv", ["race", *arguments, "--output", str(tmp_path)])
+    race.main()
+    rows = [line for line in capsys.readouterr().out.splitlines() if "fastmnist |" in line]
+    assert [row.split()[1] for row in rows] == list(race.RECIPES)
+    [run] = json.loads((tmp_path / "race.json").read_text())["quick"]["fastmnist"]
+    assert len(run["accuracy"]) == 1
+    assert 0 < run["since_ready"][0] < run["since_start"][0]
+    assert (tmp_path / "race.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_estimators_prints_a_table(monkeypatch, capsys):
+    pytest.importorskip("sklearn")
+    arguments = ["--seeds", "2", "--epochs", "1", "--images", str(IMAGES)]
+    monkeypatch.setattr(sys, "argv", ["estimators", *arguments])
+    estimators.main()
+    *_, first, second, third, fourth = capsys.readouterr().out.splitlines()
+    assert [row.split("|")[2].strip() for row in (first, second, third, fourth)] == [
+        *("fastmnist", "scikit-learn") * 2
+    ]
+    assert first.split("|")[4].strip() == third.split("|")[4].strip() == "1.0"
+
+
+@pytest.mark.parametrize("module", ["with_pytorch", "with_jax"])
+def test_others_take_the_same_course(module):
+    pytest.importorskip({"with_pytorch": "torch", "with_jax": "jax"}[module])
+    course = Course("quick", 1000, epochs=1)
+    ends = {}
+    for name in ("with_fastmnist", module):
+        found = []
+        note = lambda params, found=found: found.extend(  # noqa: E731
+            (np.array(W), np.array(b)) for W, b in params
+        )
+        import_module(f"benchmarks.peers.{name}").train(course, note)()
+        ends[name] = found
+    for (W, b), (V, c) in zip(*ends.values(), strict=True):
+        np.testing.assert_allclose(W, V, atol=1e-4)
+        np.testing.assert_allclose(b, c, atol=1e-4)
 
 
 def _rounding_steps(got, want):

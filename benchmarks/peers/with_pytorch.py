@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from benchmarks import THREADS
+from benchmarks.peers.course import Course
 from benchmarks.peers.problem import RATE, Problem
 
 
@@ -82,6 +83,77 @@ def compiled(problem: Problem) -> Callable[[], float]:
     return epoch
 
 
+def train(course: Course, note: Callable[[list], None]) -> Callable[[], None]:
+    """A training by a recipe, each step in one graph of torch.compile, distortions included.
+
+    `note` gets the parameters after each epoch.
+    """
+    torch, model = _model(course)
+    recipe, height = course.recipe, course.train.images.shape[1]
+    X = torch.from_numpy(course.train.images / np.float32(255))[:, None]
+    y = torch.from_numpy(course.train.labels.astype(np.int64))
+    names = [name for name, _ in model.named_parameters()]
+    smooth = torch.from_numpy(course.smoothing(height)) if recipe.augmentation else None
+    momentum = 0.9  # Nesterov's
+    generator = torch.Generator().manual_seed(course.seed)
+
+    def loss_of(params: dict, images: object, labels: object) -> object:
+        logits = torch.func.functional_call(model, params, (images.flatten(1),))
+        return torch.nn.functional.cross_entropy(
+            logits, labels, label_smoothing=recipe.label_smoothing
+        )
+
+    def distorted(images: object, u: object) -> object:
+        a = recipe.augmentation
+        angle = u[:, 2] * np.pi / 180 * a.rotation
+        cos, sin = angle.cos(), angle.sin()
+        wide, high = 1 / (1 + u[:, 3] * a.scale), 1 / (1 + u[:, 4] * a.scale)
+        slant = -u[:, 5] * a.shear * wide * high
+        moved = (u[:, :2] * (a.shift + 0.5) + 0.5).floor() * 2 / height  # in halves of the image
+        rows = torch.stack([wide * cos - slant * sin, wide * sin + slant * cos,
+                            -high * sin, high * cos], 1).view(-1, 2, 2)  # fmt: skip
+        back = torch.cat([rows, -rows @ moved[:, :, None]], 2)
+        grid = torch.nn.functional.affine_grid(back, images.shape, align_corners=False)
+        if a.elastic:
+            noise = 2 * torch.rand(len(images), 2, height, height) - 1
+            grid = grid + (smooth @ noise @ smooth.T).permute(0, 2, 3, 1) * 2 / height
+        return torch.nn.functional.grid_sample(images, grid, align_corners=False)
+
+    @torch.compile(fullgraph=True, dynamic=False)
+    def step(params: dict, velocity: dict, chosen: object, u: object, rate: object) -> None:
+        images = X[chosen]
+        if recipe.augmentation:
+            images = distorted(images, u)
+        gradients = torch.func.grad(loss_of)(params, images, y[chosen])
+        for name, value in params.items():
+            velocity[name].mul_(momentum).add_(gradients[name])
+            value.sub_(rate * (gradients[name] + momentum * velocity[name]))
+
+    def epoch(params: dict, velocity: dict, number: int) -> None:
+        batches = torch.from_numpy(course.order(number)).split(recipe.batch_size)
+        with torch.no_grad():
+            for chosen, rate in zip(batches, torch.from_numpy(course.rates[number]), strict=True):
+                u = 2 * torch.rand(len(chosen), 6, generator=generator) - 1
+                step(params, velocity, chosen, u, rate)
+
+    def start() -> tuple[dict, dict]:
+        params = {name: value.detach().clone() for name, value in model.named_parameters()}
+        return params, {name: torch.zeros_like(value) for name, value in params.items()}
+
+    def call() -> None:
+        params, velocity = start()
+        for number in range(course.count):
+            epoch(params, velocity, number)
+            arrays = [params[name].numpy() for name in names]
+            note([(W.T, b) for W, b in zip(arrays[::2], arrays[1::2], strict=True)])
+
+    with torch.no_grad():  # compiles, for both sizes of a batch
+        for count in {recipe.batch_size, course.images_used % recipe.batch_size} - {0}:
+            few = torch.arange(count)
+            step(*start(), few, torch.zeros(count, 6), torch.tensor(0.0))
+    return call
+
+
 def classes(problem: Problem, images: np.ndarray) -> Callable[[], np.ndarray]:
     """Predict the classes of uint8 images."""
     torch, model = _model(problem)
@@ -102,7 +174,7 @@ def _ready(problem: Problem):
     return torch, model, torch.from_numpy(problem.features), torch.from_numpy(problem.labels)
 
 
-def _model(problem: Problem):
+def _model(problem: Problem | Course):
     import torch
 
     torch.set_num_threads(THREADS)
