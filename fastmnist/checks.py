@@ -85,6 +85,22 @@ def labels(y: ArrayLike, count: int, classes: int) -> NDArray[np.int64]:
     return array.astype(np.int64)
 
 
+def weights(values: ArrayLike, samples: int) -> NDArray[np.float32]:
+    """What each sample counts for, float32 of shape (samples,).
+
+    Raises
+    ------
+    ValueError
+        If there are more or fewer, or one is negative, NaN or infinite, or all are 0.
+    """
+    array = np.ascontiguousarray(values, np.float32)
+    if array.shape != (samples,):
+        raise ValueError(f"weights must have shape ({samples},), got {array.shape}")
+    if not (np.isfinite(array).all() and (array >= 0).all() and array.any()):
+        raise ValueError("weights must be finite, at least 0, and not all 0")
+    return array
+
+
 def whole(name: str, value: Any, low: int, high: int = 2**31 - 1) -> int:
     """`value` as an int within [low, high]; TypeError or ValueError naming the argument."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):

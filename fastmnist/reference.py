@@ -76,6 +76,7 @@ def loss_and_gradients(
     X: Array,
     y: Array,
     *,
+    weights: Array | None = None,
     label_smoothing: float = 0.0,
     dropout: Dropout | None = None,
     samples: Array | None = None,
@@ -90,6 +91,8 @@ def loss_and_gradients(
         As in `forward`.
     y : ndarray of int, shape (n,)
         Class numbers from 0.
+    weights : ndarray of float, shape (n,), optional
+        What each sample counts for, at least 0; the mean is over their sum. By default 1.
     label_smoothing : float
         In [0, 1): this share of each label is spread over all classes.
     dropout : optional
@@ -114,7 +117,8 @@ def loss_and_gradients(
         samples = np.arange(len(X)) if samples is None else samples
         masks = dropout.masks(samples, [len(W) for W, _ in params])
     *A, Z = _layers(params, X, masks)
-    loss, dZ = _cross_entropy(Z, y, label_smoothing)
+    parts = _parts(len(X), weights, Z.dtype)
+    loss, dZ = _cross_entropy(Z, y, parts, label_smoothing)
     gradients = []
     for layer in reversed(range(len(params))):
         gradients.append((A[layer].T @ dZ, dZ.sum(axis=0)))
@@ -136,6 +140,7 @@ def train_epoch(
     optimizer: Optimizer | None = None,
     state: State | None = None,
     order: Array | None = None,
+    weights: Array | None = None,
     label_smoothing: float = 0.0,
     dropout: Dropout | None = None,
     threads: int | None = None,
@@ -146,7 +151,7 @@ def train_epoch(
     ----------
     params : list of (W, b)
         Changed in place.
-    X, y, label_smoothing, dropout, threads
+    X, y, weights, label_smoothing, dropout, threads
         As in `loss_and_gradients`.
     learning_rate : float or ndarray of shape (batches,)
         One rate, or one for each batch.
@@ -179,11 +184,12 @@ def train_epoch(
             params,
             X[batch],
             y[batch],
+            weights=None if weights is None else weights[batch],
             label_smoothing=label_smoothing,
             dropout=dropout,
             samples=batch,
         )
-        total += loss * len(batch)
+        total += loss * (len(batch) if weights is None else weights[batch].sum())
         for (W, b), (dW, db), (vW, vb), (sW, sb) in zip(
             params, gradients, velocity, squares, strict=True
         ):
@@ -191,7 +197,7 @@ def train_epoch(
             update(b, db, vb, sb, rate, step)
     if state:
         state.steps = before + len(batches)
-    return total / len(X)
+    return float(total / (len(X) if weights is None else weights.sum()))
 
 
 def prepare(X: Array) -> Array:
@@ -219,8 +225,16 @@ def _scaled(X: Array, dtype: np.dtype[Any]) -> Array:
     return rows.astype(dtype, copy=False)
 
 
-def _cross_entropy(Z: Array, y: Array, smoothing: float) -> tuple[float, Array]:
-    """Mean of -sum(T log softmax(Z)), and its gradient dZ = (P - T) / n. Overwrites Z.
+def _parts(count: int, weights: Array | None, dtype: np.dtype[Any]) -> Array:
+    """What part of a mean each sample is: 1 / n, or its weight in the sum of all."""
+    if weights is None:
+        return np.full(count, 1 / count, dtype)
+    total = weights.sum(dtype=np.float64)
+    return (weights / total if total else weights).astype(dtype)  # without any weight no gradient
+
+
+def _cross_entropy(Z: Array, y: Array, parts: Array, smoothing: float) -> tuple[float, Array]:
+    """Mean of -sum(T log softmax(Z)), and its gradient dZ = (P - T) * part. Overwrites Z.
 
     The target T is 1 - smoothing for the label y, and besides smoothing / classes for every class.
     """
@@ -229,11 +243,12 @@ def _cross_entropy(Z: Array, y: Array, smoothing: float) -> tuple[float, Array]:
     shifted = (1 - smoothing) * Z[rows, y] + smoothing * Z.mean(axis=1)
     E = np.exp(Z, out=Z)
     S = E.sum(axis=1, keepdims=True)
-    loss = np.mean(np.log(S[:, 0]) - shifted, dtype=np.promote_types(Z.dtype, np.float64))
+    losses = parts * (np.log(S[:, 0]) - shifted)
+    loss = losses.sum(dtype=np.promote_types(Z.dtype, np.float64))
     dZ = np.divide(E, S, out=E)
     dZ[rows, y] -= 1 - smoothing
     dZ -= smoothing / Z.shape[1]
-    dZ /= len(Z)
+    dZ *= parts[:, None]
     return loss.item(), dZ
 
 

@@ -145,6 +145,66 @@ def test_an_epoch_with_every_regularizer_agrees(options, optimizer):
     agreement.check_epoch(reference, case, rates, 32, OPTIMIZERS[optimizer], order, **options)
 
 
+@pytest.mark.parametrize("density", FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize("sizes", [(784, 10), (70, 47, 10)])
+def test_weighted_samples_agree(sizes, density):
+    case = random_case(0, sizes, 150, density)
+    weights = np.random.default_rng(0).exponential(size=len(case.X)).astype(np.float32)
+    agreement.check_gradients(kernels, case, weights=weights, label_smoothing=0.1)
+    with pytest.raises(AssertionError):
+        agreement.check_gradients(
+            SimpleNamespace(
+                loss_and_gradients=lambda *a, weights: kernels.loss_and_gradients(
+                    *a, weights=weights[::-1]
+                )
+            ),
+            case,
+            weights=weights,
+        )
+
+
+def test_an_epoch_of_weighted_samples_agrees():
+    case, rates, order = epoch_of((60, 10), 32, 0.4)  # without ReLU: no gate can differ
+    weights = np.random.default_rng(0).exponential(size=len(case.X)).astype(np.float32)
+    options = {"optimizer": OPTIMIZERS["nesterov"], "order": order, "weights": weights}
+    agreement.check_epoch(kernels, case, rates, 32, **options)
+
+
+@BOTH
+def test_a_weight_is_like_repetition(backend):
+    case = random_case(0, (70, 20, 10), 50)
+    counts = np.arange(len(case.X)) % 3
+    loss, gradients = backend.loss_and_gradients(case.params, case.X, case.y, weights=counts)
+    again, wanted = backend.loss_and_gradients(
+        case.params, case.X.repeat(counts, axis=0), case.y.repeat(counts)
+    )
+    assert loss == pytest.approx(again, rel=1e-6)
+    for g, w in zip(flat(gradients), flat(wanted), strict=True):
+        assert agreement.steps_apart(g, w) <= 32
+
+
+@BOTH
+def test_a_batch_without_any_weight_takes_no_step(backend):
+    case = random_case(0, (30, 10), 20)
+    params = Parameters.copy_of(case.params)
+    before = params.flat.copy()
+    weights = np.r_[np.zeros(8), np.ones(8)]
+    backend.train_epoch(params, case.X[:16], case.y[:16], batch_size=8, weights=weights)
+    changed = params.flat.copy()
+    params.flat[:] = before
+    backend.train_epoch(params, case.X[8:16], case.y[8:16], batch_size=8)
+    assert np.array_equal(params.flat, changed)
+
+
+@pytest.mark.parametrize(
+    "weights", [[1.0], [-1.0, 1, 1], [np.nan, 1, 1], [np.inf, 1, 1], [0.0, 0, 0]], ids=str
+)
+def test_weights_that_cannot_be_are_refused(weights):
+    params = Parameters((2, 2))
+    with pytest.raises(ValueError, match="weights must"):
+        kernels.loss_and_gradients(params, np.ones((3, 2)), np.zeros(3, int), weights=weights)
+
+
 @pytest.mark.parametrize("name", ["dropout", "input dropout"])
 def test_dropout_of_other_samples_is_seen(name):
     case = random_case(0, (70, 33, 10), 100)

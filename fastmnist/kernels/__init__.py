@@ -26,7 +26,7 @@ from fastmnist.kernels.network import (
     new_scratch,
     pieces_of,
 )
-from fastmnist.kernels.packed import Dense, Packed, rows_of
+from fastmnist.kernels.packed import Dense, Packed, from_csr, rows_of
 from fastmnist.kernels.team import thread_count
 from fastmnist.optimizers import SGD, Adam, State
 from fastmnist.parameters import Gradients, Parameters, aligned_zeros
@@ -35,6 +35,7 @@ __all__ = [
     "augmented",
     "drawn",
     "forward",
+    "from_csr",
     "logits",
     "loss_and_gradients",
     "prepare",
@@ -89,6 +90,7 @@ def loss_and_gradients(
     X: ArrayLike | Rows,
     y: ArrayLike,
     *,
+    weights: NDArray[Any] | None = None,
     label_smoothing: float = 0.0,
     dropout: Dropout | None = None,
     samples: NDArray[Any] | None = None,
@@ -103,6 +105,8 @@ def loss_and_gradients(
         As in `forward`.
     y : array_like of int, shape (n,)
         Class numbers from 0.
+    weights : ndarray of float, shape (n,), optional
+        What each sample counts for, at least 0; the mean is over their sum. By default 1.
     label_smoothing : float
         In [0, 1): this share of each label is spread over all classes.
     dropout : Dropout, optional
@@ -123,6 +127,7 @@ def loss_and_gradients(
         X,
         y,
         gradient=gradient,
+        weights=weights,
         label_smoothing=label_smoothing,
         dropout=dropout,
         samples=samples,
@@ -141,6 +146,7 @@ def train_epoch(
     optimizer: SGD | Adam | None = None,
     state: State | None = None,
     order: NDArray[Any] | None = None,
+    weights: NDArray[Any] | None = None,
     label_smoothing: float = 0.0,
     dropout: Dropout | None = None,
     threads: int | None = None,
@@ -151,7 +157,7 @@ def train_epoch(
     ----------
     params : list of (W, b)
         Changed in place.
-    X, y, label_smoothing, dropout, threads
+    X, y, weights, label_smoothing, dropout, threads
         As in `loss_and_gradients`; X may be the result of `augmented`, too. `params` get the same
         bits for any number of threads.
     learning_rate : float or ndarray of shape (batches,)
@@ -182,6 +188,7 @@ def train_epoch(
         batch_size=checks.whole("batch_size", batch_size, 1),
         optimizer=optimizer or SGD(),
         order=order,
+        weights=weights,
         label_smoothing=label_smoothing,
         dropout=dropout,
         threads=threads,
@@ -261,6 +268,7 @@ def _train(
     batch_size: int | None = None,
     optimizer: SGD | Adam | None = None,
     order: NDArray[Any] | None = None,
+    weights: NDArray[Any] | None = None,
     label_smoothing: float = 0.0,
     dropout: Dropout | None = None,
     samples: NDArray[Any] | None = None,
@@ -277,6 +285,7 @@ def _train(
     rates = np.full(-(-len(order) // batch_size), learning_rate, np.float64)
     count = min(CHUNK, batch_size)
     parts = new_network(params, count, state, gradient)
+    counted = None if weights is None else checks.weights(weights, rows.rows)
     losses = np.empty(len(order))
     members = thread_count(threads)
     run = team.run
@@ -284,7 +293,15 @@ def _train(
         members, run = 1, team.run_briefly
     chunk = new_chunk(params.sizes, count)
     common = (
-        *(rows, labels, order, batch_size, _paces(optimizer, rates, state), _rule(optimizer)),
+        *(
+            rows,
+            labels,
+            counted,
+            order,
+            batch_size,
+            _paces(optimizer, rates, state),
+            _rule(optimizer),
+        ),
         *(
             np.float32(checks.share("label_smoothing", label_smoothing)),
             _left_out(dropout, numbers),
@@ -301,7 +318,7 @@ def _train(
     run(epoch.train, work)
     if state:
         state.steps += len(rates)
-    return float(losses.mean())
+    return float(np.average(losses, weights=None if counted is None else counted[order]))
 
 
 def _rows(X: ArrayLike | Rows | Fresh, inputs: int, dropout: Dropout) -> Rows | Fresh:

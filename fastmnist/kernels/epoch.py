@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+from numba.core import types
+from numba.extending import overload
 
 from fastmnist.kernels.barrier import wait_for_all
 from fastmnist.kernels.fresh import inputs_of, made_anew, make_rows
@@ -58,8 +60,8 @@ _ZERO, _ONE = np.float32(0), np.float32(1)
 
 @entry
 def train(
-    words, member, members, pieces, network, chunk, scratch, rows, labels, order, batch_size, paces,
-    rule, smoothing, dropout, losses, ticks,
+    words, member, members, pieces, network, chunk, scratch, rows, labels, weights, order,
+    batch_size, paces, rule, smoothing, dropout, losses, ticks,
 ):  # fmt: skip
     """One thread's part of an epoch over the packed `rows`, taken in `order`.
 
@@ -76,10 +78,10 @@ def train(
     for batch in range((len(order) + batch_size - 1) // batch_size):
         batch_start = batch * batch_size
         batch_stop = min(batch_start + batch_size, len(order))
+        part = part_of_mean(weights, order, batch_start, batch_stop)
         pace = Pace(paces[batch, 0], paces[batch, 1], paces[batch, 2])
         for start in range(batch_start, batch_stop, CHUNK):
             samples = min(CHUNK, batch_stop - start)
-            scale = np.float32(1) / np.float32(batch_stop - batch_start)
             share = -(-samples // (members * BLOCK)) * BLOCK  # of the samples, in whole blocks
             first, stop = min(member * share, samples), min((member + 1) * share, samples)
             left_out = Dropout(
@@ -107,7 +109,9 @@ def train(
             for layer in range(1, layers):
                 forward(network, chunk, layer, first, stop, left_out)
             lap(ticks, LATER)
-            loss_and_dZ(network, chunk, labels, order, start, first, stop, scale, smoothing, losses)
+            loss_and_dZ(
+                network, chunk, labels, weights, order, start, first, stop, part, smoothing, losses
+            )
             lap(ticks, LOSS)
             for layer in range(layers - 1, 0, -1):
                 backward(network, chunk, layer, first, stop, left_out)
@@ -128,9 +132,41 @@ def train(
             lap(ticks, LATER_UPDATE)
 
 
+def part_of_mean(weights, order, first, stop):
+    """What a weight of 1 is of the sum of all, of samples first to stop of `order`."""
+    raise NotImplementedError("compiled only")
+
+
+@overload(part_of_mean)
+def _part_of_mean(weights, order, first, stop):
+    def of_weights(weights, order, first, stop):
+        total = 0.0
+        for i in range(first, stop):
+            total += weights[order[i]]
+        return np.float32(1 / total) if total else _ZERO  # without any weight no gradient
+
+    if weights == types.none:
+        return lambda weights, order, first, stop: _ONE / np.float32(stop - first)
+    return of_weights
+
+
+def weight_of(weights, sample):
+    """What a sample counts for."""
+    raise NotImplementedError("compiled only")
+
+
+@overload(weight_of)
+def _weight_of(weights, sample):
+    if weights == types.none:
+        return lambda weights, sample: _ONE
+    return lambda weights, sample: weights[sample]
+
+
 @jit
-def loss_and_dZ(network, chunk, labels, order, start, first, stop, scale, smoothing, losses):
-    """Loss of samples first to stop, in nats, and dZ = scale * (softmax(Z) - target).
+def loss_and_dZ(
+    network, chunk, labels, weights, order, start, first, stop, part, smoothing, losses
+):
+    """Loss of samples first to stop, in nats, and dZ = weight * part * (softmax(Z) - target).
 
     The target is 1 - smoothing for the label, and besides smoothing / classes for every class.
     """
@@ -145,7 +181,8 @@ def loss_and_dZ(network, chunk, labels, order, start, first, stop, scale, smooth
             here = first_lanes(load(most, Z, row + c), classes - c, Z[row])
             most = maximum(most, here) if c > 0 else here
         largest = largest_lane(most)
-        label = row + labels[order[start + s]]
+        sample = order[start + s]
+        label, scale = row + labels[sample], part * weight_of(weights, sample)
         Z_target = (_ONE - smoothing) * (Z[label] - largest)
         sums, sums_Z = zeros(NARROW), zeros(NARROW)
         for c in range(0, classes, NARROW):

@@ -101,6 +101,28 @@ def rows_of(X: NDArray[Any]) -> Packed | Dense:
     return packed
 
 
+def from_csr(
+    indptr: NDArray[Any], indices: NDArray[Any], data: NDArray[Any], columns: int
+) -> Packed:
+    """The rows of a sparse matrix (compressed rows, sorted indices), packed as they are."""
+    lengths = np.diff(indptr).astype(np.int64) + 1
+    packed = new_packed(lengths, columns, FLOATS)
+    row = np.repeat(np.arange(len(lengths)), lengths - 1)
+    entries = packed.entries[: lengths.sum()]
+    ends = packed.bands[:, 0] + lengths - 1
+    inside = np.ones(len(entries), bool)
+    inside[ends] = False
+    entries["column"][inside], entries["value"][inside] = indices, data
+    entries["column"][ends], entries["value"][ends] = columns, 1
+    band = indices // BAND
+    for b in range(band_count(columns)):
+        packed.bands[:, b + 1] = packed.bands[:, b] + np.bincount(
+            row[band == b], minlength=len(lengths)
+        )
+    packed.bands[:, -1] = ends + 1
+    return packed
+
+
 def is_dense(X: NDArray[Any]) -> bool:
     """Whether so many of its numbers are not zero that skipping those that are would not pay."""
     return bool(np.count_nonzero(X) > DENSE * X.size)
