@@ -31,8 +31,11 @@ from fastmnist.files import atomic_write
 from fastmnist.metrics import Report
 from fastmnist.model import MLP
 from fastmnist.optimizers import OPTIMIZERS, SCHEDULES
+from fastmnist.page import page
 from fastmnist.recipes import MACHINE, RECIPES, Recipe
 from fastmnist.records import Record
+from fastmnist.server import HOST
+from fastmnist.server import server as page_server
 from fastmnist.terminal import FAILED, INTERRUPTED, Progress, reason, run, say
 from fastmnist.training import BACKENDS, History
 
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 AUTO = "auto"
+EXPORTS = (".html", ".onnx", ".safetensors", ".npz")
 DEFAULT_MODEL = Path("fastmnist-model.npz")
 
 app = typer.Typer(
@@ -381,6 +385,48 @@ def predict(
         print(json.dumps({"model": str(model), "predictions": found}))
     if failed:
         raise typer.Exit(FAILED)
+
+
+@app.command()
+def export(
+    model: Model,
+    file: Annotated[
+        Path, typer.Argument(help="What to write: .html, .onnx, .safetensors or .npz.")
+    ],
+) -> None:
+    """Write a model for other tools, or as a page to draw digits on in any browser.
+
+    fastmnist export fastmnist-model.npz digits.html
+    """
+    ending = file.suffix.lower()
+    if ending not in EXPORTS:
+        raise typer.BadParameter(f"{file} must end in {', '.join(EXPORTS)}", param_hint="FILE")
+    _check_writable(file)
+    network = MLP.load(model)
+    if ending == ".html":
+        with atomic_write(file, "w") as written:
+            written.write(page(network, _class_names(model)))
+    else:
+        network.save(file)
+    print(f"Written: {file}")
+
+
+@app.command()
+def serve(
+    model: Model = DEFAULT_MODEL,
+    port: Annotated[
+        int, typer.Option(metavar="N", min=0, max=65535, help="0 takes any that is free.")
+    ] = 8000,
+) -> None:
+    """Open the page to draw digits on, for this machine only, until Ctrl-C."""
+    network = MLP.load(model)
+    try:
+        server = page_server(page(network, _class_names(model)), port)
+    except OSError as error:
+        raise DataError(f"port {port} cannot be used: {error.strerror}; try --port 0") from None
+    with server:
+        print(f"Draw at http://{HOST}:{server.server_port}/ (Ctrl-C ends)", flush=True)
+        server.serve_forever()
 
 
 @plot.command("data")

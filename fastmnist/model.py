@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastmnist import checks, reference
+from fastmnist import checks, exchange, reference
 from fastmnist.errors import DataError, ModelFileError
 from fastmnist.files import atomic_write, open_regular
 from fastmnist.parameters import Parameters
@@ -139,7 +139,8 @@ class MLP:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to `path`, an .npz file with a checksum of its content.
 
-        The file is complete or not there at all: it is written under a temporary name first.
+        Or, if that is its ending, a .safetensors or .onnx file (`fastmnist.exchange`). The file is
+        complete or not there at all: it is written under a temporary name first.
 
         Raises
         ------
@@ -147,9 +148,18 @@ class MLP:
             If it cannot be written; a file that was there before is then unchanged.
         ValueError
             If a parameter is NaN or infinite: such a file would not load.
+        ImportError
+            If the format needs a package that is not installed.
         """
         if not np.isfinite(self.params.flat).all():
             raise ValueError("the parameters hold NaN or infinite numbers; the model is not saved")
+        ending = os.path.splitext(path)[1].lower()
+        if ending in (".safetensors", ".onnx"):
+            write = exchange.to_onnx if ending == ".onnx" else exchange.to_safetensors
+            content = write(self.params)
+            with atomic_write(path) as file:
+                file.write(content)
+            return
         arrays: dict[str, NDArray[Any]] = {}
         for layer, (W, b) in enumerate(self.params):
             arrays[f"W{layer}"], arrays[f"b{layer}"] = W, b
@@ -159,18 +169,27 @@ class MLP:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> MLP:
-        """Read a model that `save` has written. Nothing in the file is executed.
+        """Read a model that `save` has written: .npz, or .safetensors by its ending.
+
+        Nothing in the file is executed. An .onnx file is for other tools.
 
         Raises
         ------
         ModelFileError
             If the file cannot be read, is damaged, of a newer version, or no model.
+        ImportError
+            If the format needs a package that is not installed.
         """
         try:
             with open_regular(path) as file:
                 content = file.read()
         except DataError as error:
             raise ModelFileError(str(error)) from None
+        ending = os.path.splitext(path)[1].lower()
+        if ending == ".onnx":
+            raise ModelFileError(f"{path}: .onnx files are not read; load the .npz or .safetensors")
+        if ending == ".safetensors":
+            return cls._from_layers(path, content)
         try:
             arrays = _read_arrays(content)
             header = json.loads(str(arrays.pop("header")))
@@ -193,6 +212,22 @@ class MLP:
             raise ModelFileError(f"{path}: holds arrays that a model {list(sizes)} does not have")
         if header.get("sha256") != _digest(arrays):
             raise ModelFileError(f"{path}: damaged: the checksum does not fit; save it again")
+        return model
+
+    @classmethod
+    def _from_layers(cls, path: Any, content: bytes) -> MLP:
+        try:
+            layers = exchange.from_safetensors(content)
+            model = cls(_checked((len(layers[0][0]), *(len(b) for _, b in layers))))
+        except ImportError:
+            raise
+        except Exception as error:  # a parser's own exceptions
+            raise ModelFileError(f"{path}: not a network in safetensors: {error}") from error
+        for layer, (W, b) in enumerate(layers):
+            for name, array in (("weight", W), ("bias", b)):
+                key = f"{2 * layer}.{name}"
+                _check_array(path, {key: array}, key, array.shape)
+        model.params = layers
         return model
 
 

@@ -1,0 +1,104 @@
+"""Models in the formats of other tools: safetensors and ONNX.
+
+Which format a file has is told by its ending; `fastmnist.MLP.save` and `load` come here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Layers = Sequence[tuple[NDArray[Any], NDArray[Any]]]
+
+OPSET, IR_VERSION = 17, 8  # which every ONNX Runtime since 1.15 reads
+
+
+def to_safetensors(params: Layers) -> bytes:
+    """A network as PyTorch's `nn.Sequential` of `nn.Linear` and `nn.ReLU` would name it.
+
+    ``0.weight`` of shape (outputs, inputs), ``0.bias``, ``2.weight``, ...: layers are numbered by
+    twos, since ReLUs stand between them.
+    """
+    tensors = {}
+    for layer, (W, b) in enumerate(params):
+        tensors[f"{2 * layer}.weight"] = np.ascontiguousarray(W.T)
+        tensors[f"{2 * layer}.bias"] = np.ascontiguousarray(b)
+    content: bytes = _needed("safetensors.numpy").save(tensors, {"format": "pt"})
+    return content
+
+
+def from_safetensors(content: bytes) -> Layers:
+    """What `to_safetensors`, or PyTorch, has written.
+
+    Raises
+    ------
+    ValueError
+        If it holds anything else than such layers.
+    """
+    tensors = _needed("safetensors.numpy").load(content)
+    count = len(tensors) // 2
+    names = [f"{2 * layer}.{kind}" for layer in range(count) for kind in ("weight", "bias")]
+    if not names or set(names) != set(tensors):
+        raise ValueError(f"wanted tensors 0.weight, 0.bias, 2.weight, ..., found {sorted(tensors)}")
+    layers = [
+        (tensors[weight].T, tensors[bias])
+        for weight, bias in zip(names[::2], names[1::2], strict=True)
+    ]
+    for (W, b), (V, _) in pairwise([*layers, (layers[-1][0].T, None)]):
+        if W.ndim != 2 or b.shape != W.shape[1:] or W.shape[1] != V.shape[0]:
+            raise ValueError(f"shapes {W.T.shape} and {b.shape} do not fit together")
+    return layers
+
+
+def to_onnx(params: Layers) -> bytes:
+    """A network from uint8 images of shape (n, height, width) to probabilities (n, classes).
+
+    Scaling by 1/255 is a part of it, and n may be any number.
+    """
+    onnx = _needed("onnx")
+    helper, array = onnx.helper, onnx.numpy_helper.from_array
+    constants = [array(np.float32(255), "white")]
+    nodes = [
+        helper.make_node("Flatten", ["images"], ["rows"], axis=1),
+        helper.make_node("Cast", ["rows"], ["pixels"], to=onnx.TensorProto.FLOAT),
+        helper.make_node("Div", ["pixels", "white"], ["A0"]),
+    ]
+    for i, (W, b) in enumerate(params):
+        constants += [
+            array(np.ascontiguousarray(W), f"W{i}"),
+            array(np.ascontiguousarray(b), f"b{i}"),
+        ]
+        nodes.append(helper.make_node("Gemm", [f"A{i}", f"W{i}", f"b{i}"], [f"Z{i}"]))
+        nodes.append(helper.make_node("Relu", [f"Z{i}"], [f"A{i + 1}"]))
+    nodes[-1] = helper.make_node("Softmax", [f"Z{i}"], ["probabilities"], axis=1)
+    kind, shape = onnx.TensorProto, ["n", "height", "width"]
+    network = helper.make_graph(
+        nodes,
+        "fastmnist",
+        [helper.make_tensor_value_info("images", kind.UINT8, shape)],
+        [helper.make_tensor_value_info("probabilities", kind.FLOAT, ["n", len(b)])],
+        constants,
+    )
+    model = helper.make_model(
+        network, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION,
+        producer_name="fastmnist",
+    )  # fmt: skip
+    onnx.checker.check_model(model)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def _needed(module: str) -> Any:
+    """The module; ImportError with the command that installs it where it is missing."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise ImportError(
+            f'this format needs {package}: pip install "fastmnist[export]"', name=package
+        ) from error
