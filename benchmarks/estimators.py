@@ -23,7 +23,7 @@ SOLVERS: dict[str, dict[str, Any]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
-    parser.add_argument("--seeds", type=int, default=5, help="fits of each (default: 5)")
+    parser.add_argument("--seeds", type=int, default=10, help="fits of each (default: 10)")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--images", type=int, default=workloads.IMAGES)
     arguments = parser.parse_args()

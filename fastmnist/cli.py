@@ -503,6 +503,42 @@ def plot_weights(
     print(f"Picture: {output}")
 
 
+@plot.command("saliency")
+def plot_saliency(
+    model: Model = DEFAULT_MODEL,
+    data: TrainedData = None,
+    data_dir: DataDir = None,
+    output: Picture = Path("fastmnist-saliency.png"),
+) -> None:
+    """Draw which pixels of test images speak for what the network reads in them."""
+    from fastmnist import plots
+
+    _check_writable(output)
+    network = MLP.load(model)
+    _, split = _load(data or _trained_with(model), data_dir)
+    _write(plots.saliency(split.test, network), output)
+    print(f"Picture: {output}")
+
+
+@plot.command("confusion")
+def plot_confusion(
+    model: Model = DEFAULT_MODEL,
+    data: TrainedData = None,
+    data_dir: DataDir = None,
+    output: Picture = Path("fastmnist-confusion.png"),
+) -> None:
+    """Draw how often each class of the test images is taken for each other one."""
+    from fastmnist import plots
+
+    _check_writable(output)
+    network = MLP.load(model)
+    _, split = _load(data or _trained_with(model), data_dir)
+    report = metrics.evaluate(network, split.test)
+    ax = plots.confusion(report.confusion, split.test.class_names or None)
+    _write(cast("Figure", ax.figure), output)
+    print(f"Picture: {output}")
+
+
 @plot.command("history")
 def plot_history(
     model: Model = DEFAULT_MODEL, output: Picture = Path("fastmnist-history.png")

@@ -24,6 +24,8 @@ except ImportError as error:
         'drawing pictures needs Matplotlib: pip install "fastmnist[plots]"', name="matplotlib"
     ) from error
 
+from fastmnist import reference
+
 if TYPE_CHECKING:
     from fastmnist.augment import Augmentation
     from fastmnist.datasets import Dataset
@@ -215,6 +217,43 @@ def weights(model: MLP) -> Figure:
         "vermilion: ink here speaks for the unit; blue: against it",
     )
     return _figure(grid, cmap=_SIGNED, vmin=-limit, vmax=limit)
+
+
+def saliency(dataset: Dataset, model: MLP, *, count: int = 12) -> Figure:
+    """What speaks for the prediction: the first images, each above its gradient.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Images, of any size that fits the network.
+    model : MLP
+    count : int
+        Images shown.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    shown = dataset.images[:count]
+    predicted = model.predict(shown)
+    gradients = reference.input_gradients(model.params, shown, predicted)
+    maps = as_images(gradients).astype(np.float32)
+    maps /= np.abs(maps).max(axis=(1, 2), keepdims=True)  # each to its own largest
+    inked = as_images(shown).astype(np.float32) / (255 if shown.dtype == np.uint8 else 1)
+    columns = min(6, len(inked))
+    rows, captions = [], []
+    for first in range(0, len(inked), columns):
+        part = slice(first, first + columns)
+        padding = [np.zeros_like(inked[0])] * (columns - len(inked[part]))
+        rows += [*inked[part], *padding, *maps[part], *padding]
+        names = [f"Read as: {_class(dataset, c)}" for c in predicted[part]]
+        captions += [*names, *[""] * len(padding), *[""] * columns]
+    title = (
+        f"{dataset.name}: images, and what speaks for what is read in them\n"
+        "vermilion: more ink here would speak for it; blue: against it"
+    )
+    grid = _Grid(np.array(rows), captions, None, columns, title)
+    return _figure(grid, cmap=_SIGNED, vmin=-1, vmax=1)
 
 
 def confusion(

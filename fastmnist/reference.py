@@ -130,6 +130,34 @@ def loss_and_gradients(
     return loss, gradients[::-1]
 
 
+def input_gradients(params: Params, X: Array, y: Array) -> Array:
+    """What each input does for a class: the gradient of log P[y] with respect to the inputs.
+
+    Parameters
+    ----------
+    params, X
+        As in `forward`.
+    y : ndarray of int, shape (n,)
+        The class of each image that is asked about, from 0.
+
+    Returns
+    -------
+    ndarray of shape (n, features)
+        In nats per unit of input, where 1 is a white pixel.
+
+    References
+    ----------
+    Simonyan, Vedaldi and Zisserman 2014, "Deep inside convolutional networks", arXiv:1312.6034.
+    """
+    *A, Z = _layers(params, X)
+    dZ = -forward(params, X)
+    dZ[np.arange(len(Z)), y] += 1
+    for layer in reversed(range(len(params))):
+        dA: Array = dZ @ params[layer][0].T
+        dZ = dA * (A[layer] > 0)
+    return dA
+
+
 def train_epoch(
     params: Params,
     X: Array,

@@ -158,6 +158,13 @@ def test_plot_augmented_draws_distorted_images(csv, tmp_path, capsys):
     assert (tmp_path / "fastmnist-augmented.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("picture", ["saliency", "confusion"])
+def test_plots_of_a_model_are_drawn(picture, csv, trained, tmp_path):
+    pytest.importorskip("matplotlib")
+    assert main(["plot", picture, str(trained)]) == 0
+    assert (tmp_path / f"fastmnist-{picture}.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_evaluate_without_a_record_takes_the_data_named(csv, trained, tmp_path, capsys):
     MLP.load(trained).save(tmp_path / "bare.npz")
 

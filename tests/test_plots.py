@@ -65,6 +65,7 @@ def test_every_picture_is_legible(names, count):
     assert_legible(plots.predictions(dataset, predicted))
     worst = np.arange(count)[:24]
     assert_legible(plots.mistakes(dataset, np.tile([0.5, 0.3, 0.2], (count, 1)), worst))
+    assert_legible(plots.saliency(dataset, MLP([784, 20, len(names)])))
     assert_legible(plots.augmented(dataset, Augmentation(shift=1)))
     assert_legible(plots.training(dataset, predicted, some_epochs(count, validation=0.5)))
     assert_legible(plots.confusion(np.diag([count, 3, 10_000]) + 1, names).figure)

@@ -209,6 +209,18 @@ def test_arguments_stay_as_they_were():
         assert all(np.array_equal(a, b) for a, b in zip(arguments, before, strict=True))
 
 
+@pytest.mark.parametrize("sizes", [(6, 3), (6, 5, 3), (6, 5, 4, 3)])
+def test_input_gradients_are_the_derivative_of_the_log_probability(sizes):
+    rng = np.random.default_rng(0)
+    params, X, y = random_network(rng, sizes), rng.normal(size=(7, 6)), rng.integers(0, 3, 7)
+    found = reference.input_gradients(params, X, y)
+    for i, k in np.ndindex(X.shape):
+        moved = X[[i]].astype(complex)
+        moved[0, k] += 1e-30j
+        slope = -mean_loss(params, moved, y[[i]]).imag / 1e-30
+        assert found[i, k] == pytest.approx(slope, rel=1e-12, abs=1e-14)
+
+
 # Whole epochs, against a loop that knows only the definition of the loss.
 
 EPOCH = {"batch_size": 4, "order": np.array([6, 2, 9, 0, 5, 1, 8, 3, 7, 4])}
