@@ -158,6 +158,28 @@ def test_plot_augmented_draws_distorted_images(csv, tmp_path, capsys):
     assert (tmp_path / "fastmnist-augmented.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_predictions_are_written_as_kaggle_takes_them(csv, trained, tmp_path, capsys):
+    images = datasets.generate(7, seed=1)
+    unlabelled = write_csv(tmp_path / "test.csv", images, labels=False)
+
+    assert main(["predict", str(trained), unlabelled, "--submission", "submission.csv"]) == 0
+
+    assert capsys.readouterr().out == ""
+    header, *rows = (tmp_path / "submission.csv").read_text().splitlines()
+    assert header == "ImageId,Label"
+    predicted = MLP.load(trained).predict(images.images)
+    assert rows == [f"{number},{label}" for number, label in enumerate(predicted, 1)]
+
+
+def test_nothing_is_submitted_where_a_file_cannot_be_read(csv, trained, tmp_path, capsys):
+    unlabelled = write_csv(tmp_path / "test.csv", datasets.generate(3, seed=1), labels=False)
+
+    code = main(["predict", str(trained), unlabelled, "no.csv", "--submission", "submission.csv"])
+
+    assert code == 1
+    assert not (tmp_path / "submission.csv").exists()
+
+
 @pytest.mark.parametrize("picture", ["saliency", "confusion"])
 def test_plots_of_a_model_are_drawn(picture, csv, trained, tmp_path):
     pytest.importorskip("matplotlib")
@@ -367,7 +389,7 @@ def test_without_arguments_it_shows_its_commands(arguments, capsys):
         ("train --learning-rate nan", "--learning-rate"),
         ("train --learning-rate -1", "--learning-rate"),
         ("train --learning-rate 0", "--learning-rate"),
-        ("train --augmentation shft=1", "did you mean 'shift'?"),
+        ("train --augmentation shifts=1", "did you mean 'shift'?"),
         ("train --augmentation shift=x", "--augmentation"),
         ("train --augmentation shift=-1", "shift must be from 0"),
         ("train --label-smoothing 1", "label_smoothing must be in [0, 1)"),
