@@ -36,7 +36,7 @@ from fastmnist.recipes import MACHINE, RECIPES, Recipe
 from fastmnist.records import Record
 from fastmnist.server import HOST
 from fastmnist.server import server as page_server
-from fastmnist.terminal import FAILED, INTERRUPTED, Progress, reason, run, say
+from fastmnist.terminal import FAILED, INTERRUPTED, Progress, note, reason, run, say, wanted
 from fastmnist.training import BACKENDS, History
 
 if TYPE_CHECKING:
@@ -48,7 +48,6 @@ DEFAULT_MODEL = Path("fastmnist-model.npz")
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Train neural networks on MNIST, from scratch and fast, and look at what they learn.",
 )
@@ -160,7 +159,14 @@ def _options(
             "--version", callback=_print_version, is_eager=True, help="Print the version."
         ),
     ] = False,
-) -> None: ...
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Only results, warnings and errors.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Of an error, also where it came from.")
+    ] = False,
+) -> None:
+    wanted.quiet, wanted.verbose = quiet, verbose
 
 
 @app.command()
@@ -248,7 +254,14 @@ def train(
     ] = DEFAULT_MODEL,
     as_json: Json = False,
 ) -> None:
-    """Train a network, test it, save it, and draw what it reads right and wrong."""
+    """Train a network, test it, save it, and draw what it reads right and wrong.
+
+    fastmnist train
+
+    fastmnist train --recipe best --output best.npz
+
+    fastmnist train --data fashion --hidden 256,128 --epochs 20 --validation 5000 --patience 3
+    """
     output = _model_path(output)
     for path in (output, _record_of(output), output.with_suffix(".png")):
         _check_writable(path)
@@ -271,8 +284,8 @@ def train(
         source, split = _load(data, data_dir)
     network = plan.model(split.train, seed=seed)
     for part in split:
-        say(_described(part))
-    say(f"network {_shape(network)}, {plan.describe()}, seed {seed}")
+        note(_described(part))
+    note(f"network {_shape(network)}, {plan.describe()}, seed {seed}")
     with Progress(plan.epochs) as progress:
         history = plan.fit(
             network,
@@ -319,7 +332,10 @@ def evaluate(
     output: Picture = Path("fastmnist-mistakes.png"),
     as_json: Json = False,
 ) -> None:
-    """Test a saved network on the test images of a data set, and show its worst mistakes."""
+    """Test a saved network on the test images of a data set, and show its worst mistakes.
+
+    fastmnist evaluate fastmnist-model.npz --data mnist
+    """
     _check_writable(output)
     network = MLP.load(model)
     source, split = _load(data or _trained_with(model), data_dir)
@@ -362,9 +378,22 @@ def predict(
     files: Annotated[
         list[Path], typer.Argument(help="Pictures of one digit each, or CSV files of many.")
     ],
+    submission: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write what is read as Kaggle's digit-recognizer takes it."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Read digits: photos or scans, of any size, dark on light or light on dark."""
+    """Read digits: photos or scans, of any size, dark on light or light on dark.
+
+    fastmnist predict fastmnist-model.npz photo.jpg
+
+    fastmnist predict fastmnist-model.npz test.csv --submission submission.csv
+    """
+    if submission:
+        _check_writable(submission)
     network = MLP.load(model)
     names = _class_names(model)
     found: list[dict[str, Any]] = []
@@ -378,11 +407,17 @@ def predict(
             continue
         readings = _readings(network, file, images, names)
         found += readings
-        for reading in [] if as_json else readings:
+        for reading in [] if as_json or submission else readings:
             where = f"{file}, image {reading['image']}" if len(images) > 1 else file
             print(f"{where}: {reading['prediction']} ({_percent(reading['probability'], 1)})")
     if as_json:
         print(json.dumps({"model": str(model), "predictions": found}))
+    if submission and not failed:
+        with atomic_write(submission, "w") as rows:
+            rows.write("ImageId,Label\n")
+            for number, reading in enumerate(found, 1):
+                rows.write(f"{number},{reading['prediction']}\n")
+        note(f"submission: {submission}")
     if failed:
         raise typer.Exit(FAILED)
 
@@ -636,7 +671,7 @@ def _compiling() -> Iterator[None]:
     kept = jit.folder()
     ready = kept is not None and any(kept.glob("epoch.train-*.nbc"))
     if not ready:
-        say("compiling the kernels; this takes some seconds, the first time only")
+        note("compiling the kernels; this takes some seconds, the first time only")
     if ready or kept is None:
         yield
     else:

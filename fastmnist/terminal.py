@@ -6,15 +6,34 @@ import contextlib
 import math
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from fastmnist.training import Epoch, describe
 
 FAILED, INTERRUPTED = 1, 130
 _MOST_LINES = 50  # a training of more epochs prints every second, third, ... of them
+
+
+@dataclass
+class Wanted:
+    """How much the user wants to be told."""
+
+    quiet: bool = False  # errors and warnings only
+    verbose: bool = False  # and where an error came from
+
+
+wanted = Wanted()
+
+
+def note(message: str) -> None:
+    """Print on standard error what is going on, unless it is not wanted."""
+    if not wanted.quiet:
+        say(message)
 
 
 def say(message: str) -> None:
@@ -39,7 +58,7 @@ class Progress:
             progress.TimeElapsedColumn(),
             console=console,
             transient=True,
-            disable=not sys.stderr.isatty() or console.is_dumb_terminal,
+            disable=wanted.quiet or not sys.stderr.isatty() or console.is_dumb_terminal,
         )
         self._task = self._bar.add_task("training", total=epochs)
 
@@ -56,11 +75,12 @@ class Progress:
         self._bar.update(self._task, advance=1, refresh=True)
         if self._done % self._every == 0 or self._done == self._epochs:
             number = f"{self._done:{len(str(self._epochs))}}"
-            say(f"epoch {number}/{self._epochs}: {describe(epoch)}")
+            note(f"epoch {number}/{self._epochs}: {describe(epoch)}")
 
 
 def run(command: Callable[[], int]) -> int:
     """Call `command` and return the exit code of the process: its own, or that of its failure."""
+    wanted.quiet = wanted.verbose = False  # until the command line says otherwise
     with _safe_streams(), warnings.catch_warnings():
         warnings.showwarning = _show_warning  # type: ignore[assignment]
         code = _exit_code(command)
@@ -85,6 +105,8 @@ def _exit_code(command: Callable[[], int]) -> int:
 def _failed(error: Exception) -> int:
     if not isinstance(error, BrokenPipeError):  # whoever reads has read enough
         say(f"fastmnist: {reason(error)}")
+        if wanted.verbose:
+            traceback.print_exception(error)
     return FAILED
 
 

@@ -127,6 +127,29 @@ def test_evaluate_shows_its_worst_mistakes(csv, trained, tmp_path, capsys):
     assert (tmp_path / "fastmnist-mistakes.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_quiet_leaves_results_and_errors(csv, capsys):
+    assert main(["-q", "train", "--data", csv, "--epochs", "1"]) == 0
+    out, err = capsys.readouterr()
+    assert "Test accuracy" in out
+    assert err == ""
+    assert main(["-q", "train", "--data", "no.csv"]) == 1
+    assert "no.csv" in capsys.readouterr().err
+
+
+def test_verbose_shows_where_an_error_came_from(capsys):
+    assert main(["-v", "evaluate", "no.npz"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+    assert main(["evaluate", "no.npz"]) == 1
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_help_shows_examples_and_shells_can_be_completed(capsys):
+    assert main(["train", "--help"]) == 0
+    assert "fastmnist train --recipe best" in capsys.readouterr().out
+    assert main(["--help"]) == 0
+    assert "--install-completion" in capsys.readouterr().out
+
+
 def test_recipes_are_listed(capsys):
     assert main(["recipes"]) == 0
     out = capsys.readouterr().out
