@@ -49,7 +49,7 @@ class Scores:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
-    names = [*BARS, GENERATED]
+    names = [*RECIPES, GENERATED]
     parser.add_argument("--recipes", nargs="+", choices=names, default=names, metavar="NAME")
     parser.add_argument("--seeds", type=int, help="trainings of each; as many as its record wants")
     parser.add_argument("--epochs", type=int, help="for a trial: fewer than the recipe has")

@@ -378,6 +378,15 @@ def predict(
     files: Annotated[
         list[Path], typer.Argument(help="Pictures of one digit each, or CSV files of many.")
     ],
+    several: Annotated[
+        bool, typer.Option("--several", help="Find all digits of each picture, and read them.")
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="With --several: the picture, marked up."
+        ),
+    ] = None,
     submission: Annotated[
         Path | None,
         typer.Option(
@@ -390,22 +399,29 @@ def predict(
 
     fastmnist predict fastmnist-model.npz photo.jpg
 
+    fastmnist predict fastmnist-model.npz note.jpg --several -o marked.png
+
     fastmnist predict fastmnist-model.npz test.csv --submission submission.csv
     """
-    if submission:
-        _check_writable(submission)
+    for path in filter(None, (submission, output)):
+        _check_writable(path)
+    if output and not (several and len(files) == 1):
+        raise typer.BadParameter("needs --several and one picture", param_hint="--output")
     network = MLP.load(model)
     names = _class_names(model)
     found: list[dict[str, Any]] = []
     failed = False
     for file in files:
         try:
-            images = _images_in(file)
+            digits = _digits_in(file) if several else None
+            images = np.array([d.image for d in digits]) if digits else _images_in(file)
         except (DataError, OSError) as error:
             say(f"fastmnist: {reason(error)}")
             failed = True
             continue
         readings = _readings(network, file, images, names)
+        if digits and output:
+            _mark(file, digits, [reading["prediction"] for reading in readings], output)
         found += readings
         for reading in [] if as_json or submission else readings:
             where = f"{file}, image {reading['image']}" if len(images) > 1 else file
@@ -693,6 +709,25 @@ def _images_in(file: Path) -> NDArray[np.uint8]:
     from fastmnist.pictures import read_digit
 
     return read_digit(file)[None]
+
+
+def _digits_in(file: Path) -> list[Any]:
+    """All digits found in a picture; none in a CSV file, whose images are known."""
+    if file.suffix.lower() == ".csv":
+        return []
+    from fastmnist.pictures import read_digits
+
+    return read_digits(file)
+
+
+def _mark(file: Path, digits: list[Any], names: Sequence[str], output: Path) -> None:
+    from fastmnist.pictures import marked
+
+    content = io.BytesIO()
+    marked(file, digits, names).save(content, format="PNG")
+    with atomic_write(output) as written:
+        written.write(content.getvalue())
+    note(f"picture: {output}")
 
 
 def _model_path(output: Path) -> Path:

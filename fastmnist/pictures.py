@@ -1,11 +1,12 @@
-"""A photo or scan of a digit, read as an image like MNIST's."""
+"""Photos and scans of one digit or several, read as images like MNIST's."""
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
-from typing import Any, BinaryIO
+from collections.abc import Callable, Sequence
+from itertools import combinations
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -16,7 +17,7 @@ from fastmnist.files import open_regular
 from fastmnist.placing import FRAME, place
 
 try:
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 except ImportError as error:
     raise ImportError(
         'reading pictures needs Pillow: pip install "fastmnist[images]"', name="PIL"
@@ -29,6 +30,10 @@ _SIDE = 512  # pixels; more of them tell nothing about a digit of 20, and only c
 _FAINTEST = 20  # grey levels of 255; what differs less from the paper is no ink
 _SMALLEST = 0.03  # of the picture's longer side; what is smaller is no digit
 _SPECK = 0.05  # of the heaviest piece's ink; a piece with less is dust
+_PART = 0.35  # of the tallest digit's height; what is lower is a part of one, or dust
+_GAP = 0.25  # of that height, between the parts of a digit, one above the other, at most
+
+_MARK = "#d55e00"
 
 Plane = NDArray[np.float32]
 
@@ -65,6 +70,121 @@ def read_digit(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     if not ink.any():
         raise DataError(f"{path} shows no digit; one digit on plain paper is wanted")
     return place(ink)
+
+
+class Found(NamedTuple):
+    """A digit found in a picture."""
+
+    image: NDArray[np.uint8]  # (28, 28), placed as in MNIST
+    box: tuple[float, float, float, float]  # left, top, right, bottom, as parts of the picture
+
+
+def read_digits(path: str | os.PathLike[str]) -> list[Found]:
+    """Find all digits of a picture, in the order in which one reads: lines, from left to right.
+
+    Digits must not touch each other. Of a digit in several pieces, those above each other are put
+    together.
+
+    Parameters
+    ----------
+    path : path-like
+        As of `read_digit`.
+
+    Returns
+    -------
+    list of Found
+
+    Raises
+    ------
+    DataError
+        As of `read_digit`.
+    """
+    pixels = _pixels(path)
+    ink = _ink(pixels, _border(pixels))
+    labels = _pieces(_extreme(np.pad(ink, 1), 1, np.max) > 0)
+    groups = _digits(labels, ink)
+    if not groups:
+        raise DataError(f"{path} shows no digit; digits on plain paper are wanted")
+    height, width = ink.shape
+    found = []
+    for numbers, (left, top, right, bottom) in _in_order(groups):
+        alone = np.where(np.isin(labels, numbers), ink, 0).astype(np.uint8)
+        box = (left / width, top / height, right / width, bottom / height)
+        found.append(Found(place(alone), box))
+    return found
+
+
+def marked(
+    path: str | os.PathLike[str], found: Sequence[Found], names: Sequence[str]
+) -> Image.Image:
+    """The picture with a frame around each digit, and above it what it is read as."""
+    with open_regular(path) as file:
+        image = _upright(file).convert("RGB")
+    draw = ImageDraw.Draw(image)
+    width, height = image.size
+    size = max(12, round(0.4 * max((f.box[3] - f.box[1]) * height for f in found)))
+    font = ImageFont.load_default(size)
+    for digit, name in zip(found, names, strict=True):
+        left, top, right, bottom = (
+            side * of for side, of in zip(digit.box, (width, height) * 2, strict=True)
+        )
+        draw.rectangle((left - 3, top - 3, right + 3, bottom + 3), outline=_MARK, width=2)
+        draw.text((left, max(0, top - 4)), name, fill=_MARK, font=font, anchor="lb")
+    return image
+
+
+Box = tuple[int, int, int, int]  # left, top, right, bottom
+
+
+def _digits(labels: NDArray[np.intp], ink: NDArray[np.uint8]) -> list[tuple[list[int], Box]]:
+    """The pieces of each digit, and their box; what is too small to be one is left out."""
+    weights = np.bincount(labels.ravel(), ink.ravel())
+    pieces: list[tuple[list[int], Box]] = []
+    for number in np.flatnonzero(weights >= _SPECK * weights.max(initial=0)):
+        if number and weights[number]:
+            rows, columns = np.nonzero(labels == number)
+            left, top = int(columns.min()), int(rows.min())
+            box: Box = (left, top, int(columns.max()) + 1, int(rows.max()) + 1)
+            pieces.append(([int(number)], box))
+    tallest = max((bottom - top for _, (_, top, _, bottom) in pieces), default=0)
+    if tallest < _SMALLEST * max(ink.shape):
+        return []
+    merged = True
+    while merged:
+        merged = False
+        for one, other in combinations(pieces, 2):
+            if _belong_together(one[1], other[1], _GAP * tallest):
+                pieces = [piece for piece in pieces if piece is not one and piece is not other]
+                pieces.append((one[0] + other[0], _around(one[1], other[1])))
+                merged = True
+                break
+    return [(n, box) for n, box in pieces if box[3] - box[1] >= _PART * tallest]
+
+
+def _belong_together(one: Box, other: Box, gap: float) -> bool:
+    """Whether two boxes stand above each other, so near that they are one digit."""
+    across = min(one[2], other[2]) - max(one[0], other[0])
+    narrower = min(one[2] - one[0], other[2] - other[0])
+    apart = max(one[1], other[1]) - min(one[3], other[3])
+    return across > narrower / 2 and apart < gap
+
+
+def _around(one: Box, other: Box) -> Box:
+    return (
+        *(min(one[0], other[0]), min(one[1], other[1])),
+        *(max(one[2], other[2]), max(one[3], other[3])),
+    )
+
+
+def _in_order(groups: list[tuple[list[int], Box]]) -> list[tuple[list[int], Box]]:
+    """Line by line: what begins above the middle of a line's first digit stands in it."""
+    rest, ordered = sorted(groups, key=lambda group: group[1][1]), []
+    while rest:
+        middle = (rest[0][1][1] + rest[0][1][3]) / 2
+        line = [group for group in rest if group[1][1] < middle]
+        ordered += sorted(line, key=lambda group: group[1][0])
+        rest = [group for group in rest if group[1][1] >= middle]
+    return ordered
 
 
 def _pixels(path: str | os.PathLike[str]) -> Plane:

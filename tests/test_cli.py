@@ -194,6 +194,22 @@ def test_predictions_are_written_as_kaggle_takes_them(csv, trained, tmp_path, ca
     assert rows == [f"{number},{label}" for number, label in enumerate(predicted, 1)]
 
 
+def test_several_digits_of_a_picture_are_read_and_marked(trained, tmp_path, capsys):
+    Image = pytest.importorskip("PIL.Image")
+    sheet = np.full((120, 300), 255, np.uint8)
+    for place, digit in zip((20, 110, 200), datasets.generate(3, seed=1).images, strict=True):
+        sheet[20:104, place : place + 84] = 255 - digit.repeat(3, axis=0).repeat(3, axis=1)
+    Image.fromarray(sheet).save("sheet.png")
+
+    assert main(["predict", str(trained), "sheet.png", "--several", "-o", "marked.png"]) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == [f"sheet.png, image {i}" for i in (1, 2, 3)]
+    with Image.open("marked.png") as picture:
+        assert picture.size == (300, 120)
+    assert main(["predict", str(trained), "sheet.png", "-o", "marked.png"]) == 2
+
+
 def test_nothing_is_submitted_where_a_file_cannot_be_read(csv, trained, tmp_path, capsys):
     unlabelled = write_csv(tmp_path / "test.csv", datasets.generate(3, seed=1), labels=False)
 

@@ -9,7 +9,7 @@ import pytest
 import fastmnist as fm
 from fastmnist import datasets
 from fastmnist.errors import DataError
-from fastmnist.pictures import read_digit
+from fastmnist.pictures import marked, read_digit, read_digits
 from fastmnist.placing import place
 
 Image = pytest.importorskip("PIL.Image")
@@ -173,3 +173,81 @@ def test_without_pillow_the_extra_is_named():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert "fastmnist[images]" in done.stdout
+
+
+# Several digits in one picture.
+
+
+def sheet(rows, rng, *, ink=(40, 50, 90), paper=(215, 205, 190)):
+    """A photo of digits in lines, each digit somewhere about its place: uneven light, noise."""
+    height, width = 130 * len(rows) + 60, 110 * max(map(len, rows)) + 60
+    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
+    plane = np.zeros((height, width), np.float32)
+    for line, digits in enumerate(rows):
+        for column, digit in enumerate(digits):
+            side = int(rng.integers(84, 100))
+            top = 30 + 130 * line + int(rng.integers(0, 25))
+            left = 30 + 110 * column + int(rng.integers(0, 8))
+            large = Image.fromarray(digit).resize((side, side), Image.Resampling.BICUBIC)
+            place_ = plane[top : top + side, left : left + side]
+            np.maximum(place_, np.asarray(large, np.float32) / 255, out=place_)
+    mixed = plane[..., None] * np.array(ink) + (1 - plane[..., None]) * np.array(paper)
+    mixed *= (0.75 + 0.25 * (x + y) / 2)[..., None]
+    mixed += rng.normal(0, 4, mixed.shape)
+    return Image.fromarray(np.clip(mixed, 0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 4), (3, 3), (2, 5)])
+def test_all_digits_are_found_in_the_order_of_reading(tmp_path, digits, network, shape):
+    rng = np.random.default_rng(0)
+    right = total = 0
+    for trial in range(4):
+        chosen = rng.integers(0, len(digits), shape)
+        rows = [[digits.images[i] for i in line] for line in chosen]
+        sheet(rows, rng).save(tmp_path / "sheet.png")
+        found = read_digits(tmp_path / "sheet.png")
+        assert len(found) == chosen.size, trial
+        labels = digits.labels[chosen.ravel()]
+        right += (network.predict(np.array([f.image for f in found])) == labels).sum()
+        total += len(labels)
+        for (left, top, right_, bottom), place_ in zip(
+            (f.box for f in found), np.ndindex(shape), strict=True
+        ):
+            assert 0 <= left < right_ <= 1
+            assert 0 <= top < bottom <= 1
+            assert int((top + bottom) / 2 * shape[0]) == place_[0]
+            assert int((left + right_) / 2 * shape[1]) == place_[1]
+    assert right >= 0.85 * total  # by a network that has seen generated digits only
+
+
+def test_a_digit_in_two_pieces_is_one(tmp_path):
+    picture = np.full((120, 200), 255, np.uint8)
+    for left in (30, 120):  # a 5 whose roof has come off
+        picture[20:26, left : left + 40] = 0
+        picture[34:60, left : left + 6] = 0
+        picture[54:60, left : left + 36] = 0
+        picture[54:100, left + 30 : left + 36] = 0
+        picture[94:100, left : left + 36] = 0
+    Image.fromarray(picture).save(tmp_path / "fives.png")
+    found = read_digits(tmp_path / "fives.png")
+    assert len(found) == 2
+    assert all(f.box[1] < 0.2 < 0.8 < f.box[3] for f in found)
+
+
+def test_the_picture_is_marked_up(tmp_path, digits):
+    rows = [list(digits.images[:3])]
+    sheet(rows, np.random.default_rng(0)).save(tmp_path / "sheet.png")
+    found = read_digits(tmp_path / "sheet.png")
+    image = np.asarray(marked(tmp_path / "sheet.png", found, ["1", "2", "3"]), int)
+    colour = np.array([0xD5, 0x5E, 0x00])
+    inked = (np.abs(image - colour).sum(axis=-1) < 30).any(axis=0)
+    for f in found:
+        left, right = (round(side * image.shape[1]) for side in (f.box[0], f.box[2]))
+        assert inked[max(0, left - 5) : left + 1].any()
+        assert inked[right - 1 : right + 5].any()
+
+
+def test_a_sheet_without_digits_is_refused(tmp_path):
+    Image.new("RGB", (200, 100), "white").save(tmp_path / "blank.png")
+    with pytest.raises(DataError, match="shows no digit"):
+        read_digits(tmp_path / "blank.png")
