@@ -33,15 +33,21 @@ def members_of(count, rounds):
     return [(count, rounds, np.zeros(8, np.int64)) for _ in range(count)]
 
 
+@pytest.fixture
+def no_thread_stays():
+    before = set(threading.enumerate())  # other packages may have left some
+    yield
+    assert set(threading.enumerate()) <= before
+
+
 @pytest.mark.parametrize("count", [1, 2, 5, 16])
-def test_all_work_is_done_once(count):
+def test_all_work_is_done_once(count, no_thread_stays):
     members = members_of(count, 50)
     team.run(count_together, members)
     assert sum(taken[0] for *_, taken in members) == 50 * 100
-    assert threading.active_count() == 1
 
 
-def test_a_member_that_fails_stops_all(monkeypatch):
+def test_a_member_that_fails_stops_all(monkeypatch, no_thread_stays):
     words = new_words()
     monkeypatch.setattr(team, "new_words", lambda: words)
     monkeypatch.setattr(team, "compiled", lambda kernel, *arguments: kernel)
@@ -55,7 +61,21 @@ def test_a_member_that_fails_stops_all(monkeypatch):
     with pytest.raises(RuntimeError, match="one fell over"):
         team.run(kernel, members_of(3, 10))
     assert words[ABANDONED]
-    assert threading.active_count() == 1
+
+
+def test_to_cancel_before_all_have_begun_leaves_none_waiting(monkeypatch, no_thread_stays):
+    monkeypatch.setattr(team, "compiled", lambda kernel, *arguments: kernel)
+
+    def kernel(words, members, rounds, taken):
+        words[CANCEL] = 1  # as if Ctrl-C came when this one had begun, and others had not
+        count_together(words, members, rounds, taken)
+
+    for _ in range(20):
+        members = members_of(5, 10**9)
+        running = threading.Thread(target=team.run, args=(kernel, members), daemon=True)
+        running.start()
+        running.join(20)
+        assert not running.is_alive()
 
 
 def test_a_thread_that_never_starts_leaves_none_waiting(monkeypatch):

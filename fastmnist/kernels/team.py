@@ -96,7 +96,9 @@ def run(kernel: Any, members: Sequence[tuple[Any, ...]]) -> None:
     def member(arguments: tuple[Any, ...], has_gone: threading.Event) -> None:
         go.wait()  # nobody begins before all have started
         try:
-            if not words[CANCEL]:
+            if words[CANCEL]:
+                words[ABANDONED] = 1  # whoever has begun already would wait for this one
+            else:
                 kernel(words, *arguments)
         except BaseException as failure:
             failures.append(failure)
