@@ -16,6 +16,7 @@ import fastmnist as fm
 from benchmarks import (
     ablations,
     estimators,
+    exchange,
     optimizers,
     phases,
     race,
@@ -260,6 +261,18 @@ def test_estimators_prints_a_table(monkeypatch, capsys):
         *("fastmnist", "scikit-learn") * 2
     ]
     assert first.split("|")[4].strip() == third.split("|")[4].strip() == "1.0"
+
+
+@pytest.mark.filterwarnings("ignore")  # those of other packages
+def test_exchange_prints_a_row_for_each_tool(monkeypatch, capsys):
+    train, test = (part[:IMAGES] for part in workloads.data())
+    monkeypatch.setattr(workloads, "data", lambda: (train, test))
+    exchange.main()
+    rows = capsys.readouterr().out.splitlines()[4:]
+    assert [row.split("|")[1].strip() for row in rows] == list(exchange.RUNNERS)
+    for row in rows:
+        cell = row.split("|")[2].strip()
+        assert cell.startswith("not installed") or float(cell) < 1e-5
 
 
 @pytest.mark.filterwarnings("ignore")  # those of other packages
