@@ -40,6 +40,7 @@ from fastmnist.terminal import FAILED, INTERRUPTED, Progress, note, reason, run,
 from fastmnist.training import BACKENDS, History
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 AUTO = "auto"
@@ -585,8 +586,7 @@ def plot_confusion(
     network = MLP.load(model)
     _, split = _load(data or _trained_with(model), data_dir)
     report = metrics.evaluate(network, split.test)
-    ax = plots.confusion(report.confusion, split.test.class_names or None)
-    _write(cast("Figure", ax.figure), output)
+    _write(plots.confusion(report.confusion, split.test.class_names or None), output)
     print(f"Picture: {output}")
 
 
@@ -598,8 +598,7 @@ def plot_history(
     from fastmnist import plots
 
     _check_writable(output)
-    ax = plots.history(Record.load(_record_of(model)).epochs)
-    _write(cast("Figure", ax.figure), output)
+    _write(plots.history(Record.load(_record_of(model)).epochs), output)
     print(f"Picture: {output}")
 
 
@@ -818,7 +817,8 @@ def _draw_mistakes(network: MLP, test: datasets.Dataset, report: Report, path: P
     return path
 
 
-def _write(figure: Figure, path: Path) -> None:
+def _write(drawn: Axes | Figure, path: Path) -> None:
+    figure = drawn if hasattr(drawn, "savefig") else cast("Figure", drawn.figure)
     content = io.BytesIO()
     figure.savefig(content, format=path.suffix.removeprefix(".").lower() or "png")
     with atomic_write(path) as file:

@@ -1,7 +1,9 @@
 """Pictures of data, predictions, weights and training, drawn with Matplotlib.
 
-Every function returns a Figure, or draws into the Axes it is given and returns them. Figures are
-made without pyplot, so nothing needs a display and nothing is left open.
+Every function draws into the Axes it is given, or into those of a figure of its own, and returns
+them; ``ax.figure`` is the figure, to be shown or saved. Figures are made without pyplot, so nothing
+needs a display and nothing is left open. A grid of images is best drawn in a figure of its own: it
+has the size that makes captions legible.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 try:
     from matplotlib.axes import Axes
     from matplotlib.colors import LinearSegmentedColormap
-    from matplotlib.figure import Figure, SubFigure
+    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 except ImportError as error:
     raise ImportError(
@@ -46,7 +48,8 @@ def digits(
     marked: ArrayLike | None = None,
     columns: int | None = None,
     title: str = "",
-) -> Figure:
+    ax: Axes | None = None,
+) -> Axes:
     """A grid of images, row by row, each pixel a crisp square.
 
     Parameters
@@ -61,10 +64,12 @@ def digits(
         Images in a row; as many as make a wide rectangle by default.
     title : str
         Written above the grid.
+    ax : matplotlib Axes, optional
+        Where to draw; in a figure of its own (``ax.figure``) by default.
 
     Returns
     -------
-    matplotlib.figure.Figure
+    matplotlib.axes.Axes
 
     Raises
     ------
@@ -72,20 +77,22 @@ def digits(
         If there is no image, or features are not the pixels of a square.
     """
     pictures = as_images(images)
-    return _figure(_Grid(pictures, captions, marked, columns or _wide(len(pictures)), title))
+    return _Grid(pictures, captions, marked, columns or _wide(len(pictures)), title).draw(ax)
 
 
-def data(dataset: Dataset, *, count: int = 40) -> Figure:
+def data(dataset: Dataset, *, count: int = 40, ax: Axes | None = None) -> Axes:
     """The first images of a dataset, captioned with their labels where it has labels."""
     shown = dataset[:count]
     captions = None
     if shown.labels is not None:
         captions = [f"Label: {_class(dataset, label)}" for label in shown.labels]
     title = f"{dataset.name}: the first {len(shown)} of {len(dataset):,} images"
-    return digits(shown.images, captions, columns=8, title=title)
+    return digits(shown.images, captions, columns=8, title=title, ax=ax)
 
 
-def predictions(dataset: Dataset, predicted: ArrayLike, *, count: int = 32) -> Figure:
+def predictions(
+    dataset: Dataset, predicted: ArrayLike, *, count: int = 32, ax: Axes | None = None
+) -> Axes:
     """Images captioned with prediction and label: the first ones, then mistakes, marked.
 
     Parameters
@@ -99,12 +106,14 @@ def predictions(dataset: Dataset, predicted: ArrayLike, *, count: int = 32) -> F
 
     Returns
     -------
-    matplotlib.figure.Figure
+    matplotlib.axes.Axes
     """
-    return _figure(_judged(dataset, np.asarray(predicted), count, columns=8))
+    return _judged(dataset, np.asarray(predicted), count, columns=8).draw(ax)
 
 
-def mistakes(dataset: Dataset, probabilities: ArrayLike, worst: ArrayLike) -> Figure:
+def mistakes(
+    dataset: Dataset, probabilities: ArrayLike, worst: ArrayLike, *, ax: Axes | None = None
+) -> Axes:
     """Images that are misread, captioned with label, prediction and its probability.
 
     Parameters
@@ -118,7 +127,7 @@ def mistakes(dataset: Dataset, probabilities: ArrayLike, worst: ArrayLike) -> Fi
 
     Returns
     -------
-    matplotlib.figure.Figure
+    matplotlib.axes.Axes
 
     Raises
     ------
@@ -132,10 +141,12 @@ def mistakes(dataset: Dataset, probabilities: ArrayLike, worst: ArrayLike) -> Fi
         for i in places
     ]
     title = f"{dataset.name}: what the network is most wrong about"
-    return digits(dataset.images[places], captions, columns=8, title=title)
+    return digits(dataset.images[places], captions, columns=8, title=title, ax=ax)
 
 
-def augmented(dataset: Dataset, augmentation: Augmentation, *, seed: int = 0) -> Figure:
+def augmented(
+    dataset: Dataset, augmentation: Augmentation, *, seed: int = 0, ax: Axes | None = None
+) -> Axes:
     """A few images, each as it is and as ten epochs of a training would see it."""
     from fastmnist.augment import augmented as distorted
 
@@ -144,7 +155,7 @@ def augmented(dataset: Dataset, augmentation: Augmentation, *, seed: int = 0) ->
     rows = np.stack([shown, *epochs], axis=1).reshape(-1, *shown.shape[1:])
     first = np.arange(len(rows)) % 11 == 0
     title = f"{dataset.name}: images as they are (framed), and as epochs 1 to 10 see them"
-    return digits(rows, marked=first, columns=11, title=title)
+    return digits(rows, marked=first, columns=11, title=title, ax=ax)
 
 
 def training(dataset: Dataset, predicted: ArrayLike, epochs: Sequence[Epoch]) -> Figure:
@@ -154,7 +165,7 @@ def training(dataset: Dataset, predicted: ArrayLike, epochs: Sequence[Epoch]) ->
     figure = Figure(figsize=(width + height, height), dpi=_DPI)
     panels = figure.subfigures(1, 2, width_ratios=(width, height))
     left, right = cast("NDArray[Any]", panels)
-    grid.draw(left)
+    grid.draw(left.add_axes((0, 0, 1, 1)))
     bottom, top = 0.55 / height, grid.top / height
     history(epochs, ax=right.add_axes((0.15, bottom, 0.79, top - bottom)))
     return figure
@@ -197,7 +208,7 @@ def history(epochs: Sequence[Epoch], *, ax: Axes | None = None) -> Axes:
     return _quiet(ax)
 
 
-def weights(model: MLP) -> Figure:
+def weights(model: MLP, *, ax: Axes | None = None) -> Axes:
     """The first layer's weights, one image for each unit: what makes it fire, what silences it.
 
     Raises
@@ -216,10 +227,10 @@ def weights(model: MLP) -> Figure:
         f"Weights of the {len(pictures)} units of the first layer (up to {limit:.2f})\n"
         "vermilion: ink here speaks for the unit; blue: against it",
     )
-    return _figure(grid, cmap=_SIGNED, vmin=-limit, vmax=limit)
+    return grid.draw(ax, cmap=_SIGNED, vmin=-limit, vmax=limit)
 
 
-def saliency(dataset: Dataset, model: MLP, *, count: int = 12) -> Figure:
+def saliency(dataset: Dataset, model: MLP, *, count: int = 12, ax: Axes | None = None) -> Axes:
     """What speaks for the prediction: the first images, each above its gradient.
 
     Parameters
@@ -232,7 +243,7 @@ def saliency(dataset: Dataset, model: MLP, *, count: int = 12) -> Figure:
 
     Returns
     -------
-    matplotlib.figure.Figure
+    matplotlib.axes.Axes
     """
     shown = dataset.images[:count]
     predicted = model.predict(shown)
@@ -253,7 +264,7 @@ def saliency(dataset: Dataset, model: MLP, *, count: int = 12) -> Figure:
         "vermilion: more ink here would speak for it; blue: against it"
     )
     grid = _Grid(np.array(rows), captions, None, columns, title)
-    return _figure(grid, cmap=_SIGNED, vmin=-1, vmax=1)
+    return grid.draw(ax, cmap=_SIGNED, vmin=-1, vmax=1)
 
 
 def confusion(
@@ -340,17 +351,21 @@ class _Grid:
         self.size = (width + 2 * self.MARGIN, max(height + 2 * self.MARGIN, self.least_height))
         self.top = self.size[1] - self.MARGIN - head
 
-    def draw(self, figure: Figure | SubFigure, **style: Any) -> None:
-        """Fill a figure of `size` inches."""
+    def draw(self, ax: Axes | None = None, **style: Any) -> Axes:
+        """Fill `ax`, or those of a new figure of `size` inches."""
         width, height = self.size
+        if ax is None:
+            ax = Figure(figsize=self.size, dpi=_DPI).add_axes((0, 0, 1, 1))
+        ax.set_axis_off()
         if self.pictures.dtype == np.uint8:  # else each picture is stretched to its own range
             style = {"vmin": 0, "vmax": 255} | style
         style = {"cmap": "gray_r"} | style
         heavy = [False] * len(self.pictures) if self.marked is None else np.asarray(self.marked)
-        figure.text(
+        ax.text(
             self.MARGIN / width,
             1 - self.MARGIN / height,
             self.title,
+            transform=ax.transAxes,
             va="top",
             fontsize=self.TITLE_FONT,
             color=INK,
@@ -360,30 +375,25 @@ class _Grid:
             row, column = divmod(index, self.columns)
             left = self.MARGIN + column * self.across
             bottom = self.top - self.SIDE - row * self.down
-            ax = figure.add_axes(
+            cell = ax.inset_axes(
                 (left / width, bottom / height, self.SIDE / width, self.SIDE / height)
             )
-            ax.imshow(picture, interpolation="nearest", **style)
-            ax.set(xticks=[], yticks=[])
-            ax.spines[:].set(color=ACCENT if heavy[index] else RULE)
-            ax.spines[:].set(linewidth=2.5 if heavy[index] else 0.8)
+            cell.imshow(picture, interpolation="nearest", **style)
+            cell.set(xticks=[], yticks=[])
+            cell.spines[:].set(color=ACCENT if heavy[index] else RULE)
+            cell.spines[:].set(linewidth=2.5 if heavy[index] else 0.8)
             if self.captions:
-                ax.text(
+                cell.text(
                     0,
                     -0.07,
                     self.captions[index],
-                    transform=ax.transAxes,
+                    transform=cell.transAxes,
                     va="top",
                     fontsize=self.FONT,
                     color=ACCENT if heavy[index] else INK,
                     weight="bold" if heavy[index] else "normal",
                 )
-
-
-def _figure(grid: _Grid, **style: Any) -> Figure:
-    figure = Figure(figsize=grid.size, dpi=_DPI)
-    grid.draw(figure, **style)
-    return figure
+        return ax
 
 
 def _judged(

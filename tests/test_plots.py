@@ -7,6 +7,7 @@ import pytest
 
 from fastmnist import MLP, Augmentation, Dataset, Epoch
 
+Figure = pytest.importorskip("matplotlib.figure").Figure
 Text = pytest.importorskip("matplotlib.text").Text
 plots = pytest.importorskip("fastmnist.plots")
 
@@ -39,8 +40,9 @@ def drawn_texts(figure):
     return list(drawn.items())
 
 
-def assert_legible(figure):
+def assert_legible(drawn_on):
     """No text is cut off by the edge of the picture, and none lies upon another."""
+    figure = getattr(drawn_on, "figure", drawn_on) or drawn_on
     drawn = drawn_texts(figure)
     assert drawn
     for i, (text, box) in enumerate(drawn):
@@ -68,7 +70,7 @@ def test_every_picture_is_legible(names, count):
     assert_legible(plots.saliency(dataset, MLP([784, 20, len(names)])))
     assert_legible(plots.augmented(dataset, Augmentation(shift=1)))
     assert_legible(plots.training(dataset, predicted, some_epochs(count, validation=0.5)))
-    assert_legible(plots.confusion(np.diag([count, 3, 10_000]) + 1, names).figure)
+    assert_legible(plots.confusion(np.diag([count, 3, 10_000]) + 1, names))
 
 
 def test_predictions_are_captioned_and_mistakes_marked():
@@ -76,9 +78,9 @@ def test_predictions_are_captioned_and_mistakes_marked():
     predicted = dataset.labels.copy()
     predicted[[2, 40, 80]] = [0, 0, 1]  # labels 2, 1, 2
 
-    figure = plots.predictions(dataset, predicted, count=8)
+    ax = plots.predictions(dataset, predicted, count=8)
 
-    captions = [ax.texts[0] for ax in figure.axes]
+    captions = [cell.texts[0] for cell in ax.child_axes]
     assert [text.get_text() for text in captions] == [
         "Prediction: 0\nLabel: 0",
         "Prediction: 1\nLabel: 1",
@@ -90,9 +92,9 @@ def test_predictions_are_captioned_and_mistakes_marked():
         "Prediction: 1\nLabel: 2",
     ]
     assert [text.get_weight() == "bold" for text in captions] == [0, 0, 1, 0, 0, 0, 1, 1]
-    np.testing.assert_array_equal(figure.axes[6].images[0].get_array(), dataset.images[40])
+    np.testing.assert_array_equal(ax.child_axes[6].images[0].get_array(), dataset.images[40])
     title = "some images: 97.00 % of 100 images read right; the last 2 shown are mistakes"
-    assert figure.texts[0].get_text() == title
+    assert ax.texts[0].get_text() == title
 
 
 def test_result_shows_24_digits_beside_the_curve():
@@ -100,7 +102,7 @@ def test_result_shows_24_digits_beside_the_curve():
 
     figure = plots.training(dataset, dataset.labels, some_epochs(3))
 
-    assert len(figure.axes) == 25
+    assert len(figure.axes[0].child_axes) == 24
     assert figure.axes[-1].get_title(loc="left") == "Training curve"
 
 
@@ -125,17 +127,37 @@ def test_history_numbers_epochs_with_whole_numbers(count):
 def test_weights_of_a_network_without_hidden_layer_are_numbered_by_class():
     model = MLP([16, 3])
 
-    figure = plots.weights(model)
+    ax = plots.weights(model)
 
-    assert [ax.texts[0].get_text() for ax in figure.axes] == ["0", "1", "2"]
-    shown = figure.axes[1].images[0].get_array()
+    assert [cell.texts[0].get_text() for cell in ax.child_axes] == ["0", "1", "2"]
+    shown = ax.child_axes[1].images[0].get_array()
     np.testing.assert_array_equal(shown, model.params[0][0][:, 1].reshape(4, 4))
 
 
 def test_unlabelled_images_have_no_captions():
-    figure = plots.data(Dataset(np.zeros((3, 4, 6), np.uint8)))
+    ax = plots.data(Dataset(np.zeros((3, 4, 6), np.uint8)))
 
-    assert [len(ax.texts) for ax in figure.axes] == [0, 0, 0]
+    assert [len(cell.texts) for cell in ax.child_axes] == [0, 0, 0]
+
+
+def test_everything_draws_where_it_is_told():
+    figure = Figure(figsize=(12, 9))
+    dataset, model = some_images(30), MLP([784, 8, 3])
+    draws = [
+        lambda ax: plots.digits(dataset.images, ax=ax),
+        lambda ax: plots.data(dataset, ax=ax),
+        lambda ax: plots.predictions(dataset, np.zeros(30, int), ax=ax),
+        lambda ax: plots.mistakes(dataset, np.tile([0.5, 0.3, 0.2], (30, 1)), [1, 2], ax=ax),
+        lambda ax: plots.augmented(dataset, Augmentation(shift=1), ax=ax),
+        lambda ax: plots.saliency(dataset, model, ax=ax),
+        lambda ax: plots.weights(model, ax=ax),
+        lambda ax: plots.history(some_epochs(3), ax=ax),
+        lambda ax: plots.confusion(np.eye(3, dtype=int), ax=ax),
+    ]
+    for ax, draw in zip(figure.subplots(3, 3).ravel(), draws, strict=True):
+        assert draw(ax) is ax
+    assert len(figure.axes) == 9
+    figure.savefig(io.BytesIO(), format="png")
 
 
 @pytest.mark.parametrize(
