@@ -539,7 +539,7 @@ def plot_predictions(
     _check_writable(output)
     network = MLP.load(model)
     _, split = _load(data or _trained_with(model), data_dir)
-    _write(plots.predictions(split.test, network.predict(split.test.images)), output)
+    _write(plots.predictions(split.test, network.predict_proba(split.test.images)), output)
     print(f"Picture: {output}")
 
 

@@ -99,8 +99,8 @@ def predictions(
     ----------
     dataset : Dataset
         Images with labels.
-    predicted : array_like of int, shape (n,)
-        The class predicted for each image.
+    predicted : array_like of int, shape (n,), or of float, shape (n, classes)
+        The class predicted for each image; or probabilities, and then the largest is shown.
     count : int
         Images shown in all; a quarter of them are mistakes, as far as there are any.
 
@@ -398,7 +398,7 @@ class _Grid:
 
 def _judged(
     dataset: Dataset,
-    predicted: NDArray[np.integer],
+    predicted: NDArray[Any],
     count: int,
     columns: int,
     least_height: float = 0.0,
@@ -406,13 +406,18 @@ def _judged(
     """The first images, then the first mistakes among the others."""
     if dataset.labels is None:
         raise ValueError(f"{dataset.name} has no labels to compare with")
+    sure = [""] * len(predicted)
+    if predicted.ndim == 2:
+        sure = [f" ({share:.0%})" for share in predicted.max(axis=1)]
+        predicted = predicted.argmax(axis=1)
     wrong = predicted != dataset.labels
     later = np.flatnonzero(wrong)
     later = later[later >= count - count // 4][: count // 4]
     chosen = np.concatenate([np.arange(min(count - len(later), len(dataset))), later])
     captions = [
-        f"Prediction: {_class(dataset, p)}\nLabel: {_class(dataset, y)}"
-        for p, y in zip(predicted[chosen], dataset.labels[chosen], strict=True)
+        f"Prediction: {_class(dataset, predicted[i])}{sure[i]}\n"
+        f"Label: {_class(dataset, dataset.labels[i])}"
+        for i in chosen
     ]
     title = f"{dataset.name}: {100 * np.mean(~wrong):.2f} % of {len(dataset):,} images read right"
     if len(later):

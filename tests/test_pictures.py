@@ -14,6 +14,8 @@ from fastmnist.placing import place
 
 Image = pytest.importorskip("PIL.Image")
 ImageFilter = pytest.importorskip("PIL.ImageFilter")
+photos = pytest.importorskip("benchmarks.photos")
+sheet = photos.sheet
 
 
 @pytest.fixture(scope="module")
@@ -178,25 +180,6 @@ def test_without_pillow_the_extra_is_named():
 # Several digits in one picture.
 
 
-def sheet(rows, rng, *, ink=(40, 50, 90), paper=(215, 205, 190)):
-    """A photo of digits in lines, each digit somewhere about its place: uneven light, noise."""
-    height, width = 130 * len(rows) + 60, 110 * max(map(len, rows)) + 60
-    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
-    plane = np.zeros((height, width), np.float32)
-    for line, digits in enumerate(rows):
-        for column, digit in enumerate(digits):
-            side = int(rng.integers(84, 100))
-            top = 30 + 130 * line + int(rng.integers(0, 25))
-            left = 30 + 110 * column + int(rng.integers(0, 8))
-            large = Image.fromarray(digit).resize((side, side), Image.Resampling.BICUBIC)
-            place_ = plane[top : top + side, left : left + side]
-            np.maximum(place_, np.asarray(large, np.float32) / 255, out=place_)
-    mixed = plane[..., None] * np.array(ink) + (1 - plane[..., None]) * np.array(paper)
-    mixed *= (0.75 + 0.25 * (x + y) / 2)[..., None]
-    mixed += rng.normal(0, 4, mixed.shape)
-    return Image.fromarray(np.clip(mixed, 0, 255).astype(np.uint8))
-
-
 @pytest.mark.parametrize("shape", [(1, 1), (1, 4), (3, 3), (2, 5)])
 def test_all_digits_are_found_in_the_order_of_reading(tmp_path, digits, network, shape):
     rng = np.random.default_rng(0)
@@ -251,3 +234,13 @@ def test_a_sheet_without_digits_is_refused(tmp_path):
     Image.new("RGB", (200, 100), "white").save(tmp_path / "blank.png")
     with pytest.raises(DataError, match="shows no digit"):
         read_digits(tmp_path / "blank.png")
+
+
+def test_photos_prints_a_row_for_each_kind(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["photos", "--pictures", "1"])
+    split = datasets.generate(3000, seed=0), datasets.generate(100, seed=1)
+    monkeypatch.setattr(photos.workloads, "data", lambda: split)
+    photos.main()
+    rows = capsys.readouterr().out.splitlines()[4:]
+    assert [row.split("|")[1].strip() for row in rows] == list(photos.KINDS)
+    assert rows[0].split("|")[2].strip() == "1"

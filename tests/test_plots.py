@@ -97,6 +97,16 @@ def test_predictions_are_captioned_and_mistakes_marked():
     assert ax.texts[0].get_text() == title
 
 
+def test_predictions_show_how_sure_they_are():
+    P = np.tile([0.7, 0.2, 0.1], (4, 1))
+
+    ax = plots.predictions(some_images(4), P)
+
+    captions = [cell.texts[0].get_text() for cell in ax.child_axes]
+    assert captions[:2] == ["Prediction: 0 (70%)\nLabel: 0", "Prediction: 0 (70%)\nLabel: 1"]
+    assert_legible(ax)
+
+
 def test_result_shows_24_digits_beside_the_curve():
     dataset = some_images(50)
 

@@ -93,7 +93,8 @@ def save(rows: list[Row], conditions: dict[str, Any], folder: Path) -> None:
     results = {"conditions": conditions, "rows": [row.as_dict() for row in rows]}
     (folder / "peers.json").write_text(json.dumps(results, indent=2) + "\n")
     lines = [row.markdown(names) for row in rows]
-    table = f"{conditions['sentence']}\n\n{header(names)}\n" + "\n".join(lines) + "\n"
+    title = "# An epoch beside other libraries"
+    table = f"{title}\n\n{conditions['sentence']}\n\n{header(names)}\n" + "\n".join(lines) + "\n"
     (folder / "peers.md").write_text(table)
     _draw(rows, names, folder / "peers.png")
 
