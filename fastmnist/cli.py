@@ -223,7 +223,7 @@ def train(
         str | None,
         typer.Option(
             metavar="NAME=X,...",
-            help="Distort images: shift=1,rotation=8,scale=0.1,shear=0.1,elastic=20; or none.",
+            help="Distort images, such as shift=1,rotation=8; or none.",
         ),
     ] = None,
     validation: Annotated[
@@ -277,6 +277,8 @@ def train(
         "dropout": dropout,
     }
     plan = replace(RECIPES[recipe], **{k: v for k, v in changes.items() if v is not None})
+    if optimizer in ("adam", "adamw") and learning_rate is None:
+        plan = replace(plan, learning_rate=None)  # the recipe's is not meant for it
     if augmentation is not None:
         plan = replace(plan, augmentation=_augmentation(augmentation))
     if patience and not validation:

@@ -285,6 +285,11 @@ class WarmUp:
         )
 
 
+def usual_rate(optimizer: SGD | Adam) -> float:
+    """A learning rate to begin with; Adam's steps are as long as it, whatever the gradient."""
+    return 0.003 if isinstance(optimizer, Adam) else 0.1
+
+
 def optimizer_named(optimizer: str | SGD | Adam) -> SGD | Adam:
     """The optimiser of that name, or the one given."""
     if isinstance(optimizer, (SGD, Adam)):

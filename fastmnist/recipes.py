@@ -15,7 +15,7 @@ import numpy as np
 from fastmnist.augment import Augmentation
 from fastmnist.datasets import Dataset
 from fastmnist.model import MLP
-from fastmnist.optimizers import SGD, Adam, Schedule
+from fastmnist.optimizers import SGD, Adam, Schedule, optimizer_named, usual_rate
 from fastmnist.training import History, fit
 
 MACHINE = "two virtual Zen 5 processors"  # where the recipes were measured
@@ -42,7 +42,7 @@ class Measured:
     def describe(self) -> str:
         """For people."""
         spread = f"{self.accuracy:.2f} % ± {self.deviation:.2f} of MNIST's test images"
-        return f"{spread} ({self.seeds} seeds) in {self.seconds:.2g} s"
+        return f"{spread} ({self.seeds} seeds) in {self.seconds:g} s"
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ class Recipe:
         Passes over the training samples.
     batch_size : int or None
         Samples in a step; None for all of them.
-    learning_rate : float
-        The schedule's peak.
+    learning_rate : float or None
+        The schedule's peak; None for what is usual with the optimiser.
     optimizer, schedule, label_smoothing, dropout, input_dropout, augmentation, averaging
         As `fastmnist.fit` takes them. Samples that are no uint8 images are not distorted.
     uniform : bool
@@ -73,7 +73,7 @@ class Recipe:
     hidden: tuple[int, ...]
     epochs: int
     batch_size: int | None
-    learning_rate: float
+    learning_rate: float | None
     optimizer: str | SGD | Adam = "nesterov"
     schedule: str | Schedule = "one-cycle"
     label_smoothing: float = 0.0
@@ -91,7 +91,8 @@ class Recipe:
 
     def describe(self) -> str:
         """How the recipe trains, for people."""
-        rate = f"learning rate {self.learning_rate:g} ({_named(self.schedule)})"
+        peak = self.learning_rate or usual_rate(optimizer_named(self.optimizer))
+        rate = f"learning rate {peak:g} ({_named(self.schedule)})"
         parts = [
             f"{self.epochs} epoch{'s' * (self.epochs > 1)}",
             f"batches of {self.batch_size:,}" if self.batch_size else "full batches",

@@ -21,7 +21,7 @@ from fastmnist.datasets import Dataset
 from fastmnist.dropout import Dropout
 from fastmnist.errors import DivergedError
 from fastmnist.model import MLP
-from fastmnist.optimizers import SGD, Adam, Schedule, State, optimizer_named, rates
+from fastmnist.optimizers import SGD, Adam, Schedule, State, optimizer_named, rates, usual_rate
 
 BACKENDS = ("numba", "reference")
 
@@ -105,7 +105,7 @@ def fit(
     *,
     epochs: int = 5,
     batch_size: int = 64,
-    learning_rate: float = 0.1,
+    learning_rate: float | None = None,
     optimizer: str | SGD | Adam = "nesterov",
     schedule: str | Schedule = "one-cycle",
     label_smoothing: float = 0.0,
@@ -131,8 +131,8 @@ def fit(
         Passes over the training set, each in a new random order.
     batch_size : int
         Samples in a step; larger than the set means all of it.
-    learning_rate : float
-        The schedule's peak; positive.
+    learning_rate : float, optional
+        The schedule's peak; positive. By default 0.1, for Adam 0.003.
     optimizer : {"sgd", "momentum", "nesterov", "adam", "adamw"}, SGD or Adam
         The names mean momentum 0, 0.9 and 0.9, and Adam's defaults without weight decay and with
         0.01, decoupled.
@@ -184,8 +184,10 @@ def fit(
     epochs = checks.whole("epochs", epochs, 1)
     batch_size = checks.whole("batch_size", batch_size, 1)
     seed = checks.whole("seed", seed, 0, 2**63 - 1)
-    peak = checks.positive("learning_rate", learning_rate)
     rule = optimizer_named(optimizer)
+    peak = usual_rate(rule)
+    if learning_rate is not None:
+        peak = checks.positive("learning_rate", learning_rate)
     label_smoothing = checks.share("label_smoothing", label_smoothing)
     Dropout(dropout, input_dropout)  # checked now
     averaged_from = round(epochs * (1 - checks.share("averaging", averaging)))

@@ -175,6 +175,11 @@ def test_training_options_reach_the_training(csv, capsys):
     assert "images with" not in capsys.readouterr().err
 
 
+def test_adam_has_a_learning_rate_of_its_own(csv, capsys):
+    assert main(["train", "--data", csv, "--optimizer", "adam", "--epochs", "1"]) == 0
+    assert "adam, learning rate 0.003" in capsys.readouterr().err
+
+
 def test_plot_augmented_draws_distorted_images(csv, tmp_path, capsys):
     pytest.importorskip("matplotlib")
     assert main(["plot", "augmented", "--data", csv, "--augmentation", "elastic=30"]) == 0

@@ -348,6 +348,15 @@ def test_early_stopping_needs_validation_and_no_averaging(options):
         trained(**options)
 
 
+@pytest.mark.parametrize(("optimizer", "usual"), [("sgd", 0.1), ("nesterov", 0.1), ("adam", 0.003)])
+def test_the_learning_rate_is_what_is_usual(optimizer, usual):
+    options = {"optimizer": optimizer, "schedule": "constant"}
+    model, history = trained(**options)
+    assert history.learning_rate == [usual] * 3
+    same, _ = trained(learning_rate=usual, **options)
+    assert np.array_equal(model.params.flat, same.params.flat)
+
+
 def test_rows_cannot_be_distorted():
     with pytest.raises(ValueError, match="uint8 images"):
         trained(augmentation=fm.Augmentation(shift=1))
@@ -501,7 +510,7 @@ WRONG = [
     *[({name: value}, TypeError, name) for name in ("epochs", "batch_size", "seed", "validation")
       for value in (1.5, True, "32", [1], math.nan)],
     *[({name: None}, TypeError, name)
-      for name in ("epochs", "batch_size", "seed", "learning_rate")],
+      for name in ("epochs", "batch_size", "seed")],
     *[({name: value}, ValueError, name) for name in ("epochs", "batch_size", "validation")
       for value in (0, -1, 2**63)],
     *[({"threads": value}, error, "threads") for value, error in
