@@ -283,7 +283,7 @@ def train(
         plan = replace(plan, augmentation=_augmentation(augmentation))
     if patience and not validation:
         raise typer.BadParameter("needs --validation N", param_hint="--patience")
-    with _compiling():
+    with _compiling(distorted=plan.augmentation is not None):
         source, split = _load(data, data_dir)
     network = plan.model(split.train, seed=seed)
     for part in split:
@@ -678,21 +678,24 @@ def _load(data: str, data_dir: Path | None) -> tuple[str, datasets.Split]:
 
 
 @contextlib.contextmanager
-def _compiling() -> Iterator[None]:
+def _compiling(*, distorted: bool) -> Iterator[None]:
     """Have the kernels compiled, saying so, by the end of the block: it takes seconds.
 
-    Another process does it, and leaves the result on disk for this one.
+    Another process does it, and leaves the result on disk for this one; and a mark, since kernels
+    for distorted images are others than those for images as they are.
     """
     from fastmnist.kernels import jit, warmup
 
     kept = jit.folder()
-    ready = kept is not None and any(kept.glob("epoch.train-*.nbc"))
+    mark = kept and kept / ("distorted.ready" if distorted else "plain.ready")
+    ready = mark is not None and mark.exists()
     if not ready:
         note("compiling the kernels; this takes some seconds, the first time only")
     if ready or kept is None:
         yield
     else:
-        code = "import fastmnist; fastmnist.warmup(prediction=False)"
+        options = f"prediction=False, augmentation={distorted}"
+        code = f"import fastmnist; fastmnist.warmup({options})"
         silent: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         with subprocess.Popen([sys.executable, "-c", code], **silent) as other:
             try:
@@ -700,7 +703,11 @@ def _compiling() -> Iterator[None]:
             except BaseException:
                 other.terminate()
                 raise
-    warmup(prediction=False)  # the rest can wait until the first epoch is done
+    # the rest can wait until the first epoch is done
+    warmup(prediction=False, augmentation=distorted)
+    if mark and not ready:
+        with contextlib.suppress(OSError):
+            mark.touch()
 
 
 def _images_in(file: Path) -> NDArray[np.uint8]:

@@ -292,10 +292,9 @@ def test_compiling_is_announced_once(monkeypatch, tmp_path, csv, capsys):
 
     monkeypatch.setattr(jit, "folder", lambda: tmp_path)
     for kept in (False, True):
-        if kept:
-            (tmp_path / "epoch.train-1.nbc").touch()
-        assert main(["train", "--data", csv, "--epochs", "1"]) == 0
-        assert ("compiling the kernels" in capsys.readouterr().err) is not kept
+        for recipe in ("default", "quick"):  # images distorted, and as they are
+            assert main(["train", "--data", csv, "--epochs", "1", "--recipe", recipe]) == 0
+            assert ("compiling the kernels" in capsys.readouterr().err) is not kept
 
 
 def test_compiling_ends_when_there_is_nothing_to_train_with(monkeypatch, tmp_path, capsys):

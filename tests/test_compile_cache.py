@@ -250,13 +250,15 @@ def test_a_second_process_compiles_nothing():
     assert finish(start(root, statement, cache)) == (40, False)
 
 
-def test_warmup_compiles_all_that_images_need(tmp_path):
+@pytest.mark.parametrize("distorted", [False, True])
+def test_warmup_compiles_all_that_images_need(tmp_path, distorted):
     statement = (
-        "import numpy as np, fastmnist as fm; from numba.core import event; fm.warmup(); "
-        "recorder.buffer.clear(); "
-        "data = fm.Dataset(np.eye(300, 784, dtype=np.uint8), np.arange(300) % 10); "
-        "model = fm.MLP([784, 16, 10]); "
-        "fm.fit(model, data, epochs=1, validation=10, threads=2); "
+        "import numpy as np, fastmnist as fm; from numba.core import event; "
+        f"fm.warmup(augmentation={distorted}); recorder.buffer.clear(); "
+        "images = np.eye(300, 784, dtype=np.uint8).reshape(300, 28, 28); "
+        "data = fm.Dataset(images, np.arange(300) % 10); model = fm.MLP([784, 16, 10]); "
+        f"augmentation = fm.Augmentation(shift=1) if {distorted} else None; "
+        "fm.fit(model, data, epochs=1, validation=10, threads=2, augmentation=augmentation); "
         "model.predict(data.images[:1]); "
         "value = len(model.predict_proba(data.images))"
     )

@@ -138,7 +138,7 @@ def loss_and_gradients(
 
 def train_epoch(
     params: Params,
-    X: ArrayLike | Rows,
+    X: ArrayLike | Rows | Fresh,
     y: ArrayLike,
     *,
     learning_rate: float | NDArray[Any] = 0.1,
@@ -238,19 +238,22 @@ def drawn(pictures: Fresh, *, threads: int | None = None) -> NDArray[np.uint8]:
     return out.reshape(len(out), height, width)
 
 
-def warmup(*, prediction: bool = True) -> None:
+def warmup(*, prediction: bool = True, augmentation: bool = False) -> None:
     """Compile, or load from disk, all that training on images needs.
 
     Parameters
     ----------
     prediction : bool
         And what predicting needs, else compiled at the first prediction.
+    augmentation : bool
+        For images that are distorted, in place of images as they are.
     """
     params = Parameters((4, 3, 2))
-    X, y = np.zeros((2, 4), np.uint8), np.zeros(2, np.int64)
+    images, y = np.zeros((2, 2, 2), np.uint8), np.zeros(2, np.int64)
+    X = augmented(images, Augmentation(), 0) if augmentation else images
     train_epoch(params, X, y, threads=1)
     if prediction:
-        forward(params, X, threads=1)
+        forward(params, images, threads=1)
 
 
 def _own(params: Params) -> Parameters:
@@ -259,7 +262,7 @@ def _own(params: Params) -> Parameters:
 
 def _train(
     params: Parameters,
-    X: ArrayLike | Rows,
+    X: ArrayLike | Rows | Fresh,
     y: ArrayLike,
     *,
     gradient: Parameters | None = None,
