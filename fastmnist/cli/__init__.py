@@ -9,23 +9,44 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, fields, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import Annotated, Any
 
 import numpy as np
 import typer
 from numpy.typing import NDArray
 
 from fastmnist import __version__, datasets, metrics
-from fastmnist.augment import Augmentation
-from fastmnist.checks import nearest, positive, share
-from fastmnist.download import SETS
+from fastmnist.cli.files import (
+    check_writable,
+    class_name,
+    class_names_of,
+    load_data,
+    record_of,
+    trained_with,
+    write_picture,
+)
+from fastmnist.cli.options import (
+    AUTO,
+    DEFAULT_MODEL,
+    Data,
+    DataDir,
+    Json,
+    Model,
+    Picture,
+    Threads,
+    TrainedData,
+    augmentation_of,
+    known,
+    layers,
+    rate,
+    share_of,
+)
+from fastmnist.cli.plots import plot
 from fastmnist.errors import DataError
 from fastmnist.files import atomic_write
 from fastmnist.metrics import Report
@@ -39,21 +60,12 @@ from fastmnist.server import server as page_server
 from fastmnist.terminal import FAILED, INTERRUPTED, Progress, note, reason, run, say, wanted
 from fastmnist.training import BACKENDS, History
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-AUTO = "auto"
 EXPORTS = (".html", ".onnx", ".safetensors", ".npz")
-DEFAULT_MODEL = Path("fastmnist-model.npz")
 
 app = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Train neural networks on MNIST, from scratch and fast, and look at what they learn.",
-)
-plot = typer.Typer(
-    no_args_is_help=True, help="Draw pictures of data, predictions, weights and training."
 )
 app.add_typer(plot, name="plot")
 
@@ -87,69 +99,10 @@ def _wrong_usage(error: Any) -> int:
     return int(error.exit_code)
 
 
-def _known(kind: str, names: Iterable[str]) -> Callable[[str | None], str | None]:
-    """A check that an option's value, where given, is one of `names`."""
-
-    def check(value: str | None) -> str | None:
-        try:
-            return value if value is None else nearest(kind, value, names)
-        except ValueError as error:
-            raise typer.BadParameter(str(error)) from None
-
-    return check
-
-
-def _rate(value: float | None) -> float | None:
-    try:
-        return value if value is None else positive("learning_rate", value)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
-
-
-def _share(parameter: typer.CallbackParam, value: float | None) -> float | None:
-    try:
-        return value if value is None else share(str(parameter.name), value)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
-
-
 def _print_version(wanted: bool) -> None:
     if wanted:
         print(f"fastmnist {__version__}")
         raise typer.Exit
-
-
-Data = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME|PATH",
-        help="auto, mnist, fashion, kmnist, generated, a folder of IDX files or a CSV file.",
-    ),
-]
-TrainedData = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME|PATH", help="As for train; by default what the model was trained with."
-    ),
-]
-DataDir = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FOLDER", help="Folder with the files of a named set, or the one above it."
-    ),
-]
-Threads = Annotated[
-    int | None, typer.Option(metavar="N", min=1, help="As many as there are processors by default.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
-Model = Annotated[Path, typer.Argument(help="A model that train has saved.")]
-
-Picture = Annotated[
-    Path,
-    typer.Option(
-        "--output", "-o", metavar="FILE", help="The picture, by its ending PNG, SVG or PDF."
-    ),
-]
 
 
 @app.callback()
@@ -178,7 +131,7 @@ def train(
         str,
         typer.Option(
             metavar="NAME",
-            callback=_known("recipe", RECIPES),
+            callback=known("recipe", RECIPES),
             help=f"{', '.join(RECIPES)}; see fastmnist recipes.",
         ),
     ] = "default",
@@ -193,13 +146,13 @@ def train(
         int | None, typer.Option(metavar="N", min=1, help="Images in a step.")
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(metavar="X", callback=_rate, help="At the peak of the schedule.")
+        float | None, typer.Option(metavar="X", callback=rate, help="At the peak of the schedule.")
     ] = None,
     optimizer: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            callback=_known("optimizer", OPTIMIZERS),
+            callback=known("optimizer", OPTIMIZERS),
             help=f"{', '.join(OPTIMIZERS)}.",
         ),
     ] = None,
@@ -207,17 +160,17 @@ def train(
         str | None,
         typer.Option(
             metavar="NAME",
-            callback=_known("schedule", SCHEDULES),
+            callback=known("schedule", SCHEDULES),
             help=f"{', '.join(SCHEDULES)}.",
         ),
     ] = None,
     label_smoothing: Annotated[
         float | None,
-        typer.Option(metavar="X", callback=_share, help="Share of each label for all classes."),
+        typer.Option(metavar="X", callback=share_of, help="Share of each label for all classes."),
     ] = None,
     dropout: Annotated[
         float | None,
-        typer.Option(metavar="X", callback=_share, help="Share of hidden units left out."),
+        typer.Option(metavar="X", callback=share_of, help="Share of hidden units left out."),
     ] = None,
     augmentation: Annotated[
         str | None,
@@ -240,7 +193,7 @@ def train(
         str,
         typer.Option(
             metavar="NAME",
-            callback=_known("backend", BACKENDS),
+            callback=known("backend", BACKENDS),
             help="numba, or reference: plain NumPy.",
         ),
     ] = "numba",
@@ -264,10 +217,10 @@ def train(
     fastmnist train --data fashion --hidden 256,128 --epochs 20 --validation 5000 --patience 3
     """
     output = _model_path(output)
-    for path in (output, _record_of(output), output.with_suffix(".png")):
-        _check_writable(path)
+    for path in (output, record_of(output), output.with_suffix(".png")):
+        check_writable(path)
     changes: dict[str, Any] = {
-        "hidden": _layers(hidden),
+        "hidden": layers(hidden),
         "epochs": epochs,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
@@ -280,11 +233,11 @@ def train(
     if optimizer in ("adam", "adamw") and learning_rate is None:
         plan = replace(plan, learning_rate=None)  # the recipe's is not meant for it
     if augmentation is not None:
-        plan = replace(plan, augmentation=_augmentation(augmentation))
+        plan = replace(plan, augmentation=augmentation_of(augmentation))
     if patience and not validation:
         raise typer.BadParameter("needs --validation N", param_hint="--patience")
     with _compiling(distorted=plan.augmentation is not None):
-        source, split = _load(data, data_dir)
+        source, split = load_data(data, data_dir)
     network = plan.model(split.train, seed=seed)
     for part in split:
         note(_described(part))
@@ -313,7 +266,7 @@ def train(
         epochs=list(history),
     )
     network.save(output)
-    record.save(_record_of(output))
+    record.save(record_of(output))
     picture = _draw_result(network, split.test, history, output.with_suffix(".png"), threads)
     if as_json:
         saved = {"model": str(output), "picture": picture and str(picture)}
@@ -339,9 +292,9 @@ def evaluate(
 
     fastmnist evaluate fastmnist-model.npz --data mnist
     """
-    _check_writable(output)
+    check_writable(output)
     network = MLP.load(model)
-    source, split = _load(data or _trained_with(model), data_dir)
+    source, split = load_data(data or trained_with(model), data_dir)
     report = metrics.evaluate(network, split.test, threads=threads)
     if as_json:
         result = {
@@ -407,11 +360,11 @@ def predict(
     fastmnist predict fastmnist-model.npz test.csv --submission submission.csv
     """
     for path in filter(None, (submission, output)):
-        _check_writable(path)
+        check_writable(path)
     if output and not (several and len(files) == 1):
         raise typer.BadParameter("needs --several and one picture", param_hint="--output")
     network = MLP.load(model)
-    names = _class_names(model)
+    names = class_names_of(model)
     found: list[dict[str, Any]] = []
     failed = False
     for file in files:
@@ -455,11 +408,11 @@ def export(
     ending = file.suffix.lower()
     if ending not in EXPORTS:
         raise typer.BadParameter(f"{file} must end in {', '.join(EXPORTS)}", param_hint="FILE")
-    _check_writable(file)
+    check_writable(file)
     network = MLP.load(model)
     if ending == ".html":
         with atomic_write(file, "w") as written:
-            written.write(page(network, _class_names(model)))
+            written.write(page(network, class_names_of(model)))
     else:
         network.save(file)
     print(f"Written: {file}")
@@ -475,133 +428,12 @@ def serve(
     """Open the page to draw digits on, for this machine only, until Ctrl-C."""
     network = MLP.load(model)
     try:
-        server = page_server(page(network, _class_names(model)), port)
+        server = page_server(page(network, class_names_of(model)), port)
     except OSError as error:
         raise DataError(f"port {port} cannot be used: {error.strerror}; try --port 0") from None
     with server:
         print(f"Draw at http://{HOST}:{server.server_port}/ (Ctrl-C ends)", flush=True)
         server.serve_forever()
-
-
-@plot.command("data")
-def plot_data(
-    data: Data = AUTO,
-    data_dir: DataDir = None,
-    output: Picture = Path("fastmnist-data.png"),
-) -> None:
-    """Draw the first images of a data set with their labels."""
-    from fastmnist import plots
-
-    _check_writable(output)
-    _, split = _load(data, data_dir)
-    _write(plots.data(split.train), output)
-    print(f"Picture: {output}")
-
-
-@plot.command("augmented")
-def plot_augmented(
-    data: Data = AUTO,
-    data_dir: DataDir = None,
-    recipe: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME", callback=_known("recipe", RECIPES), help="Whose distortions to draw."
-        ),
-    ] = "best",
-    augmentation: Annotated[
-        str | None, typer.Option(metavar="NAME=X,...", help="Others, as for train.")
-    ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the training.")] = 0,
-    output: Picture = Path("fastmnist-augmented.png"),
-) -> None:
-    """Draw images as a training sees them, distorted in each epoch anew."""
-    from fastmnist import plots
-
-    wanted = RECIPES[recipe].augmentation
-    if augmentation is not None:
-        wanted = _augmentation(augmentation)
-    if wanted is None:
-        raise typer.BadParameter("there is nothing to distort", param_hint="--recipe")
-    _check_writable(output)
-    _, split = _load(data, data_dir)
-    _write(plots.augmented(split.train, wanted, seed=seed), output)
-    print(f"Picture: {output}")
-
-
-@plot.command("predictions")
-def plot_predictions(
-    model: Model = DEFAULT_MODEL,
-    data: TrainedData = None,
-    data_dir: DataDir = None,
-    output: Picture = Path("fastmnist-predictions.png"),
-) -> None:
-    """Draw test images with what the network reads in them, mistakes marked."""
-    from fastmnist import plots
-
-    _check_writable(output)
-    network = MLP.load(model)
-    _, split = _load(data or _trained_with(model), data_dir)
-    _write(plots.predictions(split.test, network.predict_proba(split.test.images)), output)
-    print(f"Picture: {output}")
-
-
-@plot.command("weights")
-def plot_weights(
-    model: Model = DEFAULT_MODEL, output: Picture = Path("fastmnist-weights.png")
-) -> None:
-    """Draw the weights of the first layer, an image for each unit."""
-    from fastmnist import plots
-
-    _check_writable(output)
-    _write(plots.weights(MLP.load(model)), output)
-    print(f"Picture: {output}")
-
-
-@plot.command("saliency")
-def plot_saliency(
-    model: Model = DEFAULT_MODEL,
-    data: TrainedData = None,
-    data_dir: DataDir = None,
-    output: Picture = Path("fastmnist-saliency.png"),
-) -> None:
-    """Draw which pixels of test images speak for what the network reads in them."""
-    from fastmnist import plots
-
-    _check_writable(output)
-    network = MLP.load(model)
-    _, split = _load(data or _trained_with(model), data_dir)
-    _write(plots.saliency(split.test, network), output)
-    print(f"Picture: {output}")
-
-
-@plot.command("confusion")
-def plot_confusion(
-    model: Model = DEFAULT_MODEL,
-    data: TrainedData = None,
-    data_dir: DataDir = None,
-    output: Picture = Path("fastmnist-confusion.png"),
-) -> None:
-    """Draw how often each class of the test images is taken for each other one."""
-    from fastmnist import plots
-
-    _check_writable(output)
-    network = MLP.load(model)
-    _, split = _load(data or _trained_with(model), data_dir)
-    report = metrics.evaluate(network, split.test)
-    _write(plots.confusion(report.confusion, split.test.class_names or None), output)
-    print(f"Picture: {output}")
-
-
-@plot.command("history")
-def plot_history(
-    model: Model = DEFAULT_MODEL, output: Picture = Path("fastmnist-history.png")
-) -> None:
-    """Draw the training curve that train has recorded beside the model."""
-    from fastmnist import plots
-
-    _check_writable(output)
-    _write(plots.history(Record.load(_record_of(model)).epochs), output)
-    print(f"Picture: {output}")
 
 
 @app.command()
@@ -617,36 +449,6 @@ def info(as_json: Json = False) -> None:
         print(f"{name + ':':<18}{value}")
 
 
-def _layers(text: str | None) -> tuple[int, ...] | None:
-    """Units of each hidden layer from text such as "256,64"."""
-    if text is None:
-        return None
-    if text == "none":
-        return ()
-    units = text.split(",")
-    if not all(unit.isascii() and unit.strip().isdigit() and int(unit) for unit in units):
-        raise typer.BadParameter(
-            f"{text!r} is neither numbers such as 128 or 256,64 nor none", param_hint="--hidden"
-        )
-    return tuple(map(int, units))
-
-
-def _augmentation(text: str) -> Augmentation | None:
-    """How to distort images, from text such as "shift=1,rotation=8"; None for "none"."""
-    if text == "none":
-        return None
-    known = [field.name for field in fields(Augmentation)]
-    found: dict[str, Any] = {}
-    try:
-        for part in text.split(","):
-            name, _, value = part.partition("=")
-            name = nearest("distortion", name.strip(), known)
-            found[name] = int(value) if name == "shift" else float(value)
-        return Augmentation(**found)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--augmentation") from None
-
-
 def _as_data(recipe: Recipe) -> dict[str, Any]:
     """A recipe in types that JSON has."""
     return {
@@ -655,26 +457,6 @@ def _as_data(recipe: Recipe) -> dict[str, Any]:
         else repr(value)
         for name, value in asdict(recipe).items()
     }
-
-
-def _load(data: str, data_dir: Path | None) -> tuple[str, datasets.Split]:
-    """The data, and the name or path under which they are found again."""
-    if data == AUTO:
-        split, missing = datasets.load_or_generate(data_dir=data_dir)
-        if missing is None:
-            return "mnist", split
-        say(
-            f"{missing}; taking digits that this package draws itself instead (for MNIST, "
-            "connect to the internet or name a folder that has it with --data-dir)"
-        )
-        return datasets.GENERATED, split
-    try:
-        split = datasets.load(data, data_dir=data_dir)
-    except DataError:
-        raise
-    except ValueError as error:  # neither a name nor a path
-        raise typer.BadParameter(str(error), param_hint="--data") from None
-    return data if data in (*SETS, datasets.GENERATED) else os.path.abspath(data), split
 
 
 @contextlib.contextmanager
@@ -746,31 +528,6 @@ def _model_path(output: Path) -> Path:
     return output if output.suffix == ".npz" else output.with_name(f"{output.name}.npz")
 
 
-def _record_of(model: Path) -> Path:
-    return model.with_suffix(".json")
-
-
-def _record(model: Path) -> Record | None:
-    """The record of the model's training, if it lies beside it."""
-    path = _record_of(model)
-    return Record.load(path) if path.exists() else None
-
-
-def _trained_with(model: Path) -> str:
-    record = _record(model)
-    return record.data if record else AUTO
-
-
-def _class_names(model: Path) -> Sequence[str]:
-    record = _record(model)
-    return record.class_names if record else ()
-
-
-def _name(names: Sequence[str], number: int) -> str:
-    """The name of a class; its number where it has none."""
-    return names[number] if number < len(names) else str(number)
-
-
 def _readings(
     network: MLP, file: Path, images: NDArray[np.uint8], names: Sequence[str]
 ) -> list[dict[str, Any]]:
@@ -780,23 +537,11 @@ def _readings(
         {
             "file": str(file),
             "image": number,
-            "prediction": _name(names, int(p.argmax())),
+            "prediction": class_name(names, int(p.argmax())),
             "probability": float(p.max()),
         }
         for number, p in enumerate(P, 1)
     ]
-
-
-def _check_writable(path: Path) -> None:
-    """Raise DataError if a file cannot be written to `path`: before the work, not after it."""
-    if path.is_dir():
-        raise DataError(f"{path} is a folder; name a file in it")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise DataError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _draw_result(
@@ -809,7 +554,7 @@ def _draw_result(
         say(f"no picture: {error}")
         return None
     predicted = network.predict(test.images, threads=threads)
-    _write(plots.training(test, predicted, history), path)
+    write_picture(plots.training(test, predicted, history), path)
     return path
 
 
@@ -822,16 +567,8 @@ def _draw_mistakes(network: MLP, test: datasets.Dataset, report: Report, path: P
     except ImportError as error:
         say(f"no picture: {error}")
         return None
-    _write(plots.mistakes(test, network.predict_proba(test.images), report.worst), path)
+    write_picture(plots.mistakes(test, network.predict_proba(test.images), report.worst), path)
     return path
-
-
-def _write(drawn: Axes | Figure, path: Path) -> None:
-    figure = drawn if hasattr(drawn, "savefig") else cast("Figure", drawn.figure)
-    content = io.BytesIO()
-    figure.savefig(content, format=path.suffix.removeprefix(".").lower() or "png")
-    with atomic_write(path) as file:
-        file.write(content.getvalue())
 
 
 def _shape(network: MLP) -> str:
@@ -851,7 +588,7 @@ def _print_report(report: Report, test: datasets.Dataset) -> None:
         f"calibration error {_percent(report.calibration_error, 1)}"
     )
     confused = [
-        f"{_name(test.class_names, y)} taken for {_name(test.class_names, p)} ({count})"
+        f"{class_name(test.class_names, y)} taken for {class_name(test.class_names, p)} ({count})"
         for y, p, count in report.mistakes()
     ]
     if confused:
