@@ -66,6 +66,8 @@ def evaluate(model: MLP, dataset: Dataset, *, threads: int | None = None) -> Rep
     classes = model.sizes[-1]
     y = checks.labels(dataset.labels, len(dataset), classes)
     Z = kernels.logits(model.params, dataset.images, threads=threads)
+    if not np.isfinite(Z).all():
+        raise ValueError(f"{dataset.name}: outputs are not finite; scale the features to about 1")
     return report(Z, y)
 
 

@@ -244,6 +244,8 @@ class Steps:
     factor: float = 0.1
 
     def __post_init__(self) -> None:
+        if not isinstance(self.at, tuple):
+            raise TypeError(f"at must be a tuple of shares, got {self.at!r}")
         for at in self.at:
             share("each of at", at)
         positive("factor", self.factor)
@@ -307,7 +309,12 @@ def rates(schedule: str | Schedule, peak: float, steps: int) -> Progress:
 
     A schedule maps the share of the training that is done, in [0, 1), to a factor.
     """
-    return peak * schedule_named(schedule)(np.arange(steps) / steps)
+    factors = np.asarray(schedule_named(schedule)(np.arange(steps) / steps), np.float64)
+    if factors.shape not in ((), (1,), (steps,)) or not np.isfinite(factors).all():
+        raise ValueError(f"a schedule must give a finite factor for each of {steps} steps")
+    if (factors < 0).any():
+        raise ValueError("a schedule must give factors of at least 0")
+    return peak * np.broadcast_to(factors, steps)
 
 
 SCHEDULES: dict[str, Schedule] = {

@@ -31,6 +31,7 @@ _FAINTEST = 20  # grey levels of 255; what differs less from the paper is no ink
 _SMALLEST = 0.03  # of the picture's longer side; what is smaller is no digit
 _SPECK = 0.05  # of the heaviest piece's ink; a piece with less is dust
 _PART = 0.35  # of the tallest digit's height; what is lower is a part of one, or dust
+_TALL = 1.3  # of the tallest piece's height; a digit put together is no taller
 _GAP = 0.25  # of that height, between the parts of a digit, one above the other, at most
 
 _MARK = "#d55e00"
@@ -122,14 +123,15 @@ def marked(
         image = _upright(file).convert("RGB")
     draw = ImageDraw.Draw(image)
     width, height = image.size
-    size = max(12, round(0.4 * max((f.box[3] - f.box[1]) * height for f in found)))
+    usual = np.median([(f.box[3] - f.box[1]) * height for f in found] or [0])
+    size = max(12, round(0.4 * float(usual)))
     font = ImageFont.load_default(size)
     for digit, name in zip(found, names, strict=True):
         left, top, right, bottom = (
             side * of for side, of in zip(digit.box, (width, height) * 2, strict=True)
         )
         draw.rectangle((left - 3, top - 3, right + 3, bottom + 3), outline=_MARK, width=2)
-        draw.text((left, max(0, top - 4)), name, fill=_MARK, font=font, anchor="lb")
+        draw.text((left, max(size, top - 4)), name, fill=_MARK, font=font, anchor="lb")
     return image
 
 
@@ -153,7 +155,7 @@ def _digits(labels: NDArray[np.intp], ink: NDArray[np.uint8]) -> list[tuple[list
     while merged:
         merged = False
         for one, other in combinations(pieces, 2):
-            if _belong_together(one[1], other[1], _GAP * tallest):
+            if _belong_together(one[1], other[1], tallest):
                 pieces = [piece for piece in pieces if piece is not one and piece is not other]
                 pieces.append((one[0] + other[0], _around(one[1], other[1])))
                 merged = True
@@ -161,12 +163,14 @@ def _digits(labels: NDArray[np.intp], ink: NDArray[np.uint8]) -> list[tuple[list
     return [(n, box) for n, box in pieces if box[3] - box[1] >= _PART * tallest]
 
 
-def _belong_together(one: Box, other: Box, gap: float) -> bool:
-    """Whether two boxes stand above each other, so near that they are one digit."""
+def _belong_together(one: Box, other: Box, tallest: int) -> bool:
+    """Whether two boxes stand above each other, so near and so low that they are one digit."""
     across = min(one[2], other[2]) - max(one[0], other[0])
     narrower = min(one[2] - one[0], other[2] - other[0])
     apart = max(one[1], other[1]) - min(one[3], other[3])
-    return across > narrower / 2 and apart < gap
+    together = _around(one, other)
+    low = together[3] - together[1] <= _TALL * tallest  # or they are digits of two lines
+    return across > narrower / 2 and apart < _GAP * tallest and low
 
 
 def _around(one: Box, other: Box) -> Box:

@@ -49,6 +49,9 @@ class Measured:
 class Recipe:
     """A network and how to train it, for any number of inputs and classes.
 
+    The learning rates are for images like MNIST's, most of whose pixels are 0. Where the background
+    is bright, or features are not about 1 at most, learning needs a lower one.
+
     Attributes
     ----------
     purpose : str

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 try:
-    from joblib.parallel import get_active_backend
+    from joblib.parallel import effective_n_jobs, get_active_backend
     from scipy.sparse import issparse
     from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
     from sklearn.exceptions import ConvergenceWarning
@@ -30,6 +30,7 @@ except ImportError as error:
     ) from error
 
 from fastmnist import reference
+from fastmnist.checks import finite
 from fastmnist.model import MLP
 from fastmnist.optimizers import SGD, Adam, State
 
@@ -71,7 +72,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
     warm_start : bool, default=False
         `fit` goes on from the weights of the last call.
     momentum : float, default=0.9
-        Of "sgd", in [0, 1].
+        Of "sgd", in [0, 1).
     nesterovs_momentum : bool, default=True
     early_stopping : bool, default=False
         Stop by the accuracy on samples set aside, and keep the best weights.
@@ -84,7 +85,8 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
     n_iter_no_change : int, default=10
         Epochs without improvement after which training stops.
     n_jobs : int, optional
-        Threads; by default as many as this process may use, and one inside joblib's workers.
+        Threads; -1, as by default, means as many as this process may use, and inside joblib's
+        workers one.
 
     Attributes
     ----------
@@ -126,7 +128,11 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
         "beta_2": [Interval(Real, 0, 1, closed="left")],
         "epsilon": [Interval(Real, 0, None, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-        "n_jobs": [Interval(Integral, 1, None, closed="left"), None],
+        "n_jobs": [
+            Interval(Integral, 1, None, closed="left"),
+            Interval(Integral, None, -1, closed="right"),
+            None,
+        ],
     }
 
     classes_: NDArray[Any]
@@ -317,10 +323,13 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
         self.out_activation_ = "softmax"
         self.t_ = 0
         self.loss_curve_: list[float] = []
+        self._idle = 0
+        self._begin_scores()
+
+    def _begin_scores(self) -> None:
         self.best_loss_: float | None = None if self.early_stopping else np.inf
         self.validation_scores_: list[float] | None = [] if self.early_stopping else None
         self.best_validation_score_ = -np.inf if self.early_stopping else None
-        self._idle = 0
 
     def _train(
         self,
@@ -334,8 +343,10 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
         """Epochs until nothing improves, or so many; `whole`: a warning if they were too few."""
         weights = None
         if sample_weight is not None:
-            weights = _check_sample_weight(sample_weight, X)
+            weights = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
         held_out = None
+        if self.early_stopping != (self.validation_scores_ is not None):  # it was changed
+            self._begin_scores()
         if self.early_stopping:
             X, y, weights, held_out = self._split(X, y, weights, random)
         if whole:  # as scikit-learn does, also when the weights are those of the last call
@@ -450,9 +461,9 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
 
     def _threads(self) -> int | None:
         """Threads that are wanted; in a worker of joblib, one, for there are others beside it."""
-        if self.n_jobs is None and get_active_backend()[0].nesting_level:
-            return 1
-        return self.n_jobs
+        if self.n_jobs is not None and self.n_jobs != -1:
+            return int(effective_n_jobs(self.n_jobs))
+        return 1 if get_active_backend()[0].nesting_level else None
 
 
 def _rows(X: Any, backend: ModuleType) -> Any:
@@ -461,4 +472,11 @@ def _rows(X: Any, backend: ModuleType) -> Any:
         return backend.prepare(X) if len(X) else X
     if backend is reference:
         return X.toarray()
-    return backend.from_csr(X.indptr, X.indices, X.data, X.shape[1])
+    if not X.has_canonical_format:
+        X = X.copy()
+        X.sum_duplicates()  # and sorts
+    count = X.indptr[-1]  # behind it there may be room
+    with np.errstate(over="ignore"):
+        values = X.data[:count].astype(np.float32)
+    finite(values[None], "X.data")
+    return backend.from_csr(X.indptr, X.indices[:count], values, X.shape[1])

@@ -190,7 +190,11 @@ def fit(
         peak = checks.positive("learning_rate", learning_rate)
     label_smoothing = checks.share("label_smoothing", label_smoothing)
     Dropout(dropout, input_dropout)  # checked now
-    averaged_from = round(epochs * (1 - checks.share("averaging", averaging)))
+    averaged_from = epochs  # none
+    if checks.share("averaging", averaging):
+        averaged_from = min(round(epochs * (1 - averaging)), epochs - 1)
+    if not isinstance(augmentation, Augmentation | None):
+        raise TypeError(f"augmentation must be an Augmentation or None, got {augmentation!r}")
     if patience is not None:
         patience = checks.whole("patience", patience, 1)
         if validation is None or averaging:
@@ -317,7 +321,8 @@ class _Best:
             self.age += 1
 
     def restore(self, model: MLP) -> None:
-        model.params.flat[:] = self._params
+        if self._params.size:  # else no loss was a number
+            model.params.flat[:] = self._params
 
 
 def epoch_order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:

@@ -213,6 +213,7 @@ def test_several_digits_of_a_picture_are_read_and_marked(trained, tmp_path, caps
     with Image.open("marked.png") as picture:
         assert picture.size == (300, 120)
     assert main(["predict", str(trained), "sheet.png", "-o", "marked.png"]) == 2
+    assert main(["predict", str(trained), "some.csv", "--several", "-o", "marked.png"]) == 2
 
 
 def test_nothing_is_submitted_where_a_file_cannot_be_read(csv, trained, tmp_path, capsys):
@@ -433,7 +434,8 @@ def test_without_arguments_it_shows_its_commands(arguments, capsys):
         ("train --learning-rate -1", "--learning-rate"),
         ("train --learning-rate 0", "--learning-rate"),
         ("train --augmentation shifts=1", "did you mean 'shift'?"),
-        ("train --augmentation shift=x", "--augmentation"),
+        ("train --augmentation shift=x", "shift needs a whole number"),
+        ("train --augmentation scale", "scale needs a number"),
         ("train --augmentation shift=-1", "shift must be from 0"),
         ("train --label-smoothing 1", "label_smoothing must be in [0, 1)"),
         ("train --dropout -1", "dropout must be in [0, 1)"),

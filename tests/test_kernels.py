@@ -11,7 +11,7 @@ from agreement import EPS, OPTIMIZERS, exact_case, flat, properties, random_case
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastmnist import kernels, reference
+from fastmnist import Augmentation, kernels, reference
 from fastmnist.counter_based import epoch_key
 from fastmnist.dropout import Dropout
 from fastmnist.kernels import network, packed
@@ -430,6 +430,23 @@ def test_prepared_rows_are_the_same(backend):
     assert again == loss
     for g, s in zip(flat(gradients), flat(same), strict=True):
         assert np.array_equal(g, s)
+
+
+@pytest.mark.parametrize("density", FORMS.values(), ids=FORMS)
+def test_prepared_rows_of_another_width_are_refused(density):
+    params = Parameters((70, 10))
+    X = agreement.random_images(np.random.default_rng(0), 20, 60, density, np.uint8)
+    rows, y = kernels.prepare(X), np.zeros(20, int)
+    for call in (
+        lambda: kernels.forward(params, rows),
+        lambda: kernels.loss_and_gradients(params, rows, y),
+        lambda: kernels.train_epoch(params, rows, y),
+        lambda: kernels.train_epoch(
+            params, kernels.augmented(X.reshape(20, 6, 10), Augmentation(), 0), y
+        ),
+    ):
+        with pytest.raises(ValueError, match="X has 60 features a row, the network has 70 inputs"):
+            call()
 
 
 @BOTH

@@ -48,6 +48,12 @@ def test_calibration_compares_confidence_with_success():
     assert certain.calibration_error == pytest.approx(0.25)
 
 
+def test_outputs_that_overflow_are_named():
+    data = fm.Dataset(np.full((3, 20), 3e38, np.float32), np.array([0, 1, 2]), "mine")
+    with pytest.raises(ValueError, match="mine: outputs are not finite; scale the features"):
+        fm.evaluate(fm.MLP([20, 6, 4], seed=1), data)
+
+
 def test_evaluate_agrees_with_predict():
     rng = np.random.default_rng(0)
     model = fm.MLP([20, 6, 4], seed=1)

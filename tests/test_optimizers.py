@@ -122,6 +122,15 @@ def test_a_warm_up_rises_in_a_straight_line():
     assert rates("warm-up-cosine", 1.0, 100)[10] == pytest.approx(1)
 
 
+def test_a_schedule_may_give_one_factor():
+    np.testing.assert_array_equal(rates(lambda progress: 0.5, 2.0, 3), [1, 1, 1])
+
+
+def test_steps_need_a_tuple():
+    with pytest.raises(TypeError, match="tuple of shares"):
+        Steps(0.5)
+
+
 def test_a_schedule_of_ones_own():
     np.testing.assert_allclose(rates(lambda done: 1 - done, 0.5, 2), [0.5, 0.25])
 

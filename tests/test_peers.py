@@ -78,5 +78,7 @@ def test_the_command_saves_numbers_table_and_picture(monkeypatch, tmp_path, caps
     saved = json.loads((tmp_path / "peers.json").read_text())
     assert [len(seconds) for seconds in saved["rows"][0]["seconds"].values()] == [2, 2]
     assert saved["conditions"]["threads"] == 2
-    assert (tmp_path / "peers.md").read_text().strip() in out
+    title, _, table = (tmp_path / "peers.md").read_text().partition("\n\n")
+    assert title.startswith("# ")
+    assert table.strip() in out
     assert (tmp_path / "peers.png").read_bytes().startswith(b"\x89PNG")

@@ -217,6 +217,14 @@ def test_a_digit_in_two_pieces_is_one(tmp_path):
     assert all(f.box[1] < 0.2 < 0.8 < f.box[3] for f in found)
 
 
+def test_digits_of_two_lines_stay_two_however_near(tmp_path):
+    picture = np.full((220, 120), 255, np.uint8)
+    for top in (10, 115):  # 90 high, 15 apart
+        picture[top : top + 90, 50:60] = 0
+    Image.fromarray(picture).save(tmp_path / "ones.png")
+    assert len(read_digits(tmp_path / "ones.png")) == 2
+
+
 def test_the_picture_is_marked_up(tmp_path, digits):
     rows = [list(digits.images[:3])]
     sheet(rows, np.random.default_rng(0)).save(tmp_path / "sheet.png")

@@ -146,6 +146,42 @@ def test_sparse_input_gives_the_same_bits(digits, kind, monkeypatch):
     np.testing.assert_array_equal(model.predict_proba(kind(test_X)), dense.predict_proba(test_X))
 
 
+def test_sparse_input_may_be_in_any_order_and_twice(digits):
+    X, _, y, _ = digits
+    turned = sparse.csr_array(X[:, ::-1])[:, ::-1]  # indices fall
+    assert not turned.has_sorted_indices
+    before = turned.indices.copy()
+    model = MLPClassifier(max_iter=3, random_state=0).fit(turned, y)
+    straight = MLPClassifier(max_iter=3, random_state=0).fit(X, y)
+    for W, V in zip(model.coefs_, straight.coefs_, strict=True):
+        np.testing.assert_array_equal(W, V)
+    np.testing.assert_array_equal(model.predict_proba(turned), straight.predict_proba(X))
+    np.testing.assert_array_equal(turned.indices, before)
+
+
+def test_sparse_input_must_be_finite_in_float32(digits, fitted):
+    huge = sparse.csr_array(digits[0].astype(np.float64) * 1e39)
+    with pytest.raises(ValueError, match="finite in float32"):
+        fitted.predict_proba(huge)
+
+
+def test_weights_that_cannot_be_are_refused(digits):
+    X, _, y, _ = digits
+    with pytest.raises(ValueError, match="Negative values in data passed to `sample_weight`"):
+        MLPClassifier(max_iter=1).fit(X, y, sample_weight=-np.ones(len(X)))
+    with pytest.raises(ValueError, match="non-zero"):
+        MLPClassifier(max_iter=1).fit(X, y, sample_weight=np.zeros(len(X)))
+
+
+def test_early_stopping_may_be_switched(digits):
+    X, _, y, _ = digits
+    model = MLPClassifier(max_iter=2, warm_start=True, early_stopping=True).fit(X, y)
+    model.set_params(early_stopping=False).partial_fit(X, y)
+    assert model.best_loss_ == model.loss_
+    model.set_params(early_stopping=True).fit(X, y)
+    assert model.best_validation_score_ == max(model.validation_scores_)
+
+
 def test_weights_are_like_repetitions(digits):
     X, _, y, _ = digits
     counts = np.random.default_rng(0).integers(0, 3, len(X))
@@ -254,6 +290,7 @@ def test_inside_a_worker_one_thread_is_enough():
         found = joblib.Parallel()(joblib.delayed(model._threads)() for _ in range(2))
     assert found == [1, 1]
     assert MLPClassifier(n_jobs=3)._threads() == 3
+    assert MLPClassifier(n_jobs=-1)._threads() is None
 
 
 @pytest.mark.parametrize(

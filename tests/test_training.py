@@ -310,6 +310,12 @@ def test_averaging_takes_the_mean_over_the_last_epochs(backend):
     assert history[-1].validation_loss == fm.evaluate(model, held_out).loss
 
 
+def test_averaging_takes_the_last_epoch_at_least():
+    model, _ = trained(averaging=0.01)
+    plain, _ = trained()
+    np.testing.assert_array_equal(model.params.flat, plain.params.flat)
+
+
 @BACKENDS
 def test_early_stopping_restores_the_best(backend):
     ends = []
@@ -525,6 +531,11 @@ WRONG = [
     *[({name: "0.1"}, TypeError, name)
       for name in ("label_smoothing", "dropout", "input_dropout", "averaging")],
     ({"patience": 0, "validation": 20}, ValueError, "patience"),
+    ({"augmentation": True}, TypeError, "must be an Augmentation"),
+    ({"augmentation": {"shift": 1}}, TypeError, "must be an Augmentation"),
+    ({"schedule": lambda progress: -progress}, ValueError, "at least 0"),
+    ({"schedule": lambda progress: progress * math.nan}, ValueError, "finite factor"),
+    ({"schedule": lambda progress: progress[:3]}, ValueError, "finite factor"),
     ({"seed": -1}, ValueError, "seed"),
     ({"seed": 2**64}, ValueError, "seed"),
     ({"validation": 200}, ValueError, "validation must leave samples to train: 200 of 200"),

@@ -254,6 +254,11 @@ def train(
             callbacks=[progress],
         )
     report = metrics.evaluate(network, split.test, threads=threads)
+    if report.accuracy <= report.confusion.sum(axis=1).max() / len(split.test):
+        say(
+            "the network reads no more than guessing would: try a lower --learning-rate, above all "
+            "for images whose background is not 0"
+        )
     record = Record(
         data=source,
         class_names=split.train.class_names,
@@ -361,7 +366,7 @@ def predict(
     """
     for path in filter(None, (submission, output)):
         check_writable(path)
-    if output and not (several and len(files) == 1):
+    if output and not (several and len(files) == 1 and files[0].suffix.lower() != ".csv"):
         raise typer.BadParameter("needs --several and one picture", param_hint="--output")
     network = MLP.load(model)
     names = class_names_of(model)

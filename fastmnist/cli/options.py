@@ -68,7 +68,12 @@ def augmentation_of(text: str) -> Augmentation | None:
         for part in text.split(","):
             name, _, value = part.partition("=")
             name = nearest("distortion", name.strip(), known)
-            found[name] = int(value) if name == "shift" else float(value)
+            kind: Any = int if name == "shift" else float
+            try:
+                found[name] = kind(value)
+            except ValueError:
+                wanted = "a whole number" if name == "shift" else "a number"
+                raise ValueError(f"{name} needs {wanted}, as in {name}=1; got {part!r}") from None
         return Augmentation(**found)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--augmentation") from None

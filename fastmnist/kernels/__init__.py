@@ -26,7 +26,7 @@ from fastmnist.kernels.network import (
     new_scratch,
     pieces_of,
 )
-from fastmnist.kernels.packed import Dense, Packed, from_csr, rows_of
+from fastmnist.kernels.packed import Dense, Packed, columns_of, from_csr, rows_of
 from fastmnist.kernels.team import thread_count
 from fastmnist.optimizers import SGD, Adam, State
 from fastmnist.parameters import Gradients, Parameters, aligned_zeros
@@ -80,7 +80,7 @@ def forward(params: Params, X: ArrayLike | Rows, *, threads: int | None = None) 
 def logits(params: Params, X: ArrayLike | Rows, *, threads: int | None = None) -> NDArray[Any]:
     """The last layer before softmax, float32 of shape (n, classes); arguments as of `forward`."""
     own = _own(params)
-    samples = X if isinstance(X, Rows) else checks.features(X, own.sizes[0])
+    samples = _checked(X, own.sizes[0]) if isinstance(X, Rows) else checks.features(X, own.sizes[0])
     Z: NDArray[Any] = prediction.logits(own, samples, threads)
     return Z
 
@@ -211,7 +211,7 @@ def prepare(X: ArrayLike | Rows, inputs: int | None = None) -> Rows:
     Packed if enough of its numbers are zero, else `X` itself, so that nothing is copied and later
     changes to `X` show. `inputs` is its width; None for any.
     """
-    return X if isinstance(X, Rows) else rows_of(checks.features(X, inputs))
+    return _checked(X, inputs) if isinstance(X, Rows) else rows_of(checks.features(X, inputs))
 
 
 def augmented(images: NDArray[np.uint8], augmentation: Augmentation, key: int) -> Fresh:
@@ -326,12 +326,21 @@ def _train(
 
 def _rows(X: ArrayLike | Rows | Fresh, inputs: int, dropout: Dropout) -> Rows | Fresh:
     if isinstance(X, Fresh):
+        _checked(X, inputs)
         return X
     if not dropout.inputs:
         return prepare(X, inputs)
     if isinstance(X, Rows):
         raise TypeError("dropout of inputs needs X as an array, not prepared")
     return fresh_rows(checks.features(X, inputs), None)
+
+
+def _checked(rows: Any, inputs: int | None) -> Any:
+    """`rows`, if they are as wide as the network; the kernels do not look."""
+    columns = columns_of(rows)
+    if inputs is not None and columns not in (inputs, None):
+        raise ValueError(f"X has {columns} features a row, the network has {inputs} inputs")
+    return rows
 
 
 def _canvas(rows: Rows | Fresh) -> Canvas | None:

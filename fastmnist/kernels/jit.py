@@ -54,12 +54,15 @@ def _compiled(function: Callable[..., Any], **options: Any) -> Any:
 def folder() -> Path | None:
     """Where compiled kernels are kept; None, after one warning, if there is no safe place.
 
-    The name holds a hash of all sources of this package's kernels and of Numba's version: Numba
-    itself notices a change in a function's own file only, and would run old code of a callee.
+    The name holds a hash of all sources of this package's kernels, of the constants that they take
+    from elsewhere, and of Numba's version: Numba itself notices a change in a function's own file
+    only, and would run old code of a callee.
     The files are pickles, so the folder must be ours and writable by nobody else.
     """
     digest = hashlib.sha256(numba.__version__.encode())
-    for source in sorted(Path(__file__).parent.glob("*.py")):
+    here = Path(__file__).parent
+    constants = [here.parent / "counter_based.py", here.parent / "parameters.py"]
+    for source in [*sorted(here.glob("*.py")), *constants]:
         digest.update(source.read_bytes())
     path = cache_dir() / "kernels" / digest.hexdigest()[:16]
     try:

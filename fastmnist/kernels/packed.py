@@ -89,6 +89,15 @@ def new_packed(lengths: NDArray[np.int64], columns: int, kind: np.dtype[np.void]
     return Packed(table, np.zeros(lengths.sum() + SLACK, kind))
 
 
+def columns_of(rows: Any) -> int | None:
+    """How wide rows in any form are; None where there are none to tell."""
+    if not isinstance(rows, Packed):
+        return int(rows.X.shape[1])
+    if not rows.rows:
+        return None
+    return int(rows.entries[rows.bands[0, -1] - 1]["column"])  # of the constant 1, the last entry
+
+
 def rows_of(X: NDArray[Any]) -> Packed | Dense:
     """The rows of `X`, uint8 or float32 of shape (rows, columns), in the form that is faster."""
     if is_dense(X):
