@@ -183,16 +183,15 @@ def test_without_pillow_the_extra_is_named():
 @pytest.mark.parametrize("shape", [(1, 1), (1, 4), (3, 3), (2, 5)])
 def test_all_digits_are_found_in_the_order_of_reading(tmp_path, digits, network, shape):
     rng = np.random.default_rng(0)
-    right = total = 0
+    same = []
     for trial in range(4):
         chosen = rng.integers(0, len(digits), shape)
         rows = [[digits.images[i] for i in line] for line in chosen]
         sheet(rows, rng).save(tmp_path / "sheet.png")
         found = read_digits(tmp_path / "sheet.png")
         assert len(found) == chosen.size, trial
-        labels = digits.labels[chosen.ravel()]
-        right += (network.predict(np.array([f.image for f in found])) == labels).sum()
-        total += len(labels)
+        read = network.predict(np.array([f.image for f in found]))
+        same += list(read == network.predict(digits.images[chosen.ravel()]))
         for (left, top, right_, bottom), place_ in zip(
             (f.box for f in found), np.ndindex(shape), strict=True
         ):
@@ -200,7 +199,7 @@ def test_all_digits_are_found_in_the_order_of_reading(tmp_path, digits, network,
             assert 0 <= top < bottom <= 1
             assert int((top + bottom) / 2 * shape[0]) == place_[0]
             assert int((left + right_) / 2 * shape[1]) == place_[1]
-    assert right >= 0.85 * total  # by a network that has seen generated digits only
+    assert np.mean(same) >= 0.9  # as of photos of one digit
 
 
 def test_a_digit_in_two_pieces_is_one(tmp_path):
