@@ -9,8 +9,46 @@ from fastmnist import datasets, download
 from fastmnist.errors import DownloadError
 
 # A busy machine is no error, and neither is the first call of a kernel, which compiles it.
-hypothesis.settings.register_profile("fastmnist", deadline=None)
-hypothesis.settings.load_profile("fastmnist")
+hypothesis.settings.register_profile("short", deadline=None)
+hypothesis.settings.register_profile("long", deadline=None, max_examples=5000)
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--long",
+        action="store_true",
+        help="try as often as docs/promises.md says: hours, not minutes",
+    )
+
+
+def pytest_configure(config):
+    hypothesis.settings.load_profile("long" if config.getoption("--long") else "short")
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    figures = [
+        text
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        for name, text in getattr(report, "user_properties", ())
+        if name == "figure" and report.when == "call"
+    ]
+    if figures:
+        terminalreporter.section("figures")
+        for text in figures:
+            terminalreporter.line(text)
+
+
+@pytest.fixture
+def times(request):
+    """How often a test that depends on luck tries: ``times(5, 200)`` is 200 with --long."""
+    return lambda few, many: many if request.config.getoption("--long") else few
+
+
+@pytest.fixture
+def figure(record_property):
+    """Note what was measured, for the end of the report: ``figure("longest wait 12 ms")``."""
+    return lambda text: record_property("figure", text)
 
 
 @pytest.fixture(scope="session", autouse=True)
