@@ -76,6 +76,8 @@ def test_the_server_gives_the_page_to_this_machine():
             with urllib.request.urlopen(address, timeout=10) as answer:
                 assert answer.read().decode() == "<p>ü</p>"
                 assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+            with urllib.request.urlopen(f"{address}?from=mail", timeout=10) as answer:
+                assert answer.read().decode() == "<p>ü</p>"
             with pytest.raises(urllib.error.HTTPError, match="404"):
                 urllib.request.urlopen(f"{address}etc/passwd", timeout=10)
         finally:
@@ -201,6 +203,34 @@ def test_fingers_draw_on_a_phone(open_page):
     tab.touchscreen.tap(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     tab.wait_for_timeout(60)
     assert tab.evaluate("strokes.length") == 1
+
+
+def test_a_second_finger_does_not_join_the_stroke_of_the_first(open_page):
+    tab = open_page(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
+    box, touch = tab.locator("#board").bounding_box(), tab.context.new_cdp_session(tab)
+
+    def fingers(kind, **places):
+        points = [
+            {
+                "id": ord(finger),
+                "x": box["x"] + x * box["width"],
+                "y": box["y"] + y * box["height"],
+            }
+            for finger, (x, y) in places.items()
+        ]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    fingers("touchStart", a=(0.2, 0.2))
+    fingers("touchStart", a=(0.2, 0.2), b=(0.8, 0.8))
+    fingers("touchMove", a=(0.2, 0.4), b=(0.8, 0.6))
+    fingers("touchMove", a=(0.2, 0.6), b=(0.5, 0.5))
+    fingers("touchEnd")
+    [stroke] = tab.evaluate("strokes")
+    assert {round(x / 280, 1) for x, _ in stroke} == {0.2}
+    assert [round(y / 280, 1) for _, y in stroke] == [0.2, 0.4, 0.6]
+    fingers("touchStart", b=(0.5, 0.5))
+    fingers("touchEnd")
+    assert tab.evaluate("strokes.length") == 2
 
 
 def test_a_prediction_is_soon_done(open_page):
