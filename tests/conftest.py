@@ -1,6 +1,8 @@
 """What several test files share."""
 
+import faulthandler
 import os
+import tempfile
 
 import hypothesis
 import pytest
@@ -21,8 +23,38 @@ def pytest_addoption(parser):
     )
 
 
+STDERR = pytest.StashKey[int]()
+
+
 def pytest_configure(config):
     hypothesis.settings.load_profile("long" if config.getoption("--long") else "short")
+    config.stash[STDERR] = os.dup(2)  # before pytest keeps to itself what tests print
+    os.environ["PYTHONFAULTHANDLER"] = "1"  # of the programs that tests start: see processes.py
+    # Tests, and the programs they start, keep out of the user's cache folder; those that run in
+    # parallel share one folder, so that what one has compiled the others find.
+    if not os.environ.get("FASTMNIST_CACHE"):
+        folder = tempfile.TemporaryDirectory(prefix="fastmnist-tests-")
+        os.environ["FASTMNIST_CACHE"] = folder.name
+        config.add_cleanup(folder.cleanup)
+
+
+# A hang ends the process, after it has told where every thread stands. pytest-timeout's own ways
+# need the main thread to run Python, but a team that hangs is waited for; and in parallel runs
+# they are silent.
+
+
+def pytest_timeout_set_timer(item, settings):
+    faulthandler.dump_traceback_later(settings.timeout, file=item.config.stash[STDERR], exit=True)
+    return True
+
+
+def pytest_timeout_cancel_timer(item):
+    faulthandler.cancel_dump_traceback_later()
+    return True
+
+
+def pytest_enter_pdb():
+    faulthandler.cancel_dump_traceback_later()
 
 
 def pytest_terminal_summary(terminalreporter, config):
@@ -49,15 +81,6 @@ def times(request):
 def figure(record_property):
     """Note what was measured, for the end of the report: ``figure("longest wait 12 ms")``."""
     return lambda text: record_property("figure", text)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _cache(tmp_path_factory):
-    """Keep the tests, and the programs they start, out of the user's cache folder."""
-    with pytest.MonkeyPatch.context() as patch:
-        if not os.environ.get("FASTMNIST_CACHE"):
-            patch.setenv("FASTMNIST_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 @pytest.fixture(autouse=True)

@@ -63,6 +63,6 @@ def test_metadata_is_whole():
 
 
 def test_readme_and_ci_run_the_same_tests():
-    command = "python -m pytest"
+    command = "python -m pytest -n auto"
     assert f"--group test && {command}\n" in (ROOT / "README.md").read_text()
     assert (ROOT / ".ci" / "run").read_text().endswith(f"\n{command}\n")
