@@ -267,6 +267,7 @@ def test_it_works_where_classifiers_do(digits):
     assert calibrated.score(test_X, test_y) > 0.9
 
 
+@pytest.mark.fault(row=86)
 @pytest.mark.parametrize("backend", ["loky", "threading"])
 def test_a_search_runs_in_joblibs_workers(digits, backend):
     import joblib

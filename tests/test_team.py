@@ -1,7 +1,9 @@
 """The team of threads: it starts together, stops together and never hangs."""
 
+import contextlib
 import os
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -47,6 +49,7 @@ def test_all_work_is_done_once(count, no_thread_stays):
     assert sum(taken[0] for *_, taken in members) == 50 * 100
 
 
+@pytest.mark.fault(row=77)
 def test_a_member_that_fails_stops_all(monkeypatch, no_thread_stays):
     words = new_words()
     monkeypatch.setattr(team, "new_words", lambda: words)
@@ -63,6 +66,7 @@ def test_a_member_that_fails_stops_all(monkeypatch, no_thread_stays):
     assert words[ABANDONED]
 
 
+@pytest.mark.fault(row=77)
 def test_to_cancel_before_all_have_begun_leaves_none_waiting(monkeypatch, no_thread_stays):
     monkeypatch.setattr(team, "compiled", lambda kernel, *arguments: kernel)
 
@@ -78,6 +82,7 @@ def test_to_cancel_before_all_have_begun_leaves_none_waiting(monkeypatch, no_thr
         assert not running.is_alive()
 
 
+@pytest.mark.fault(row=77)
 def test_a_thread_that_never_starts_leaves_none_waiting(monkeypatch):
     start, started = threading.Thread.start, []
 
@@ -91,6 +96,49 @@ def test_a_thread_that_never_starts_leaves_none_waiting(monkeypatch):
     with pytest.raises(RuntimeError, match="can't start"):
         team.run(count_together, members_of(4, 10))
     assert not any(thread.is_alive() for thread in started)
+
+
+class Injected(Exception):
+    pass
+
+
+def run_with(fault, size, chosen, meetings):
+    """Run a team without an end, of which one member fails at its start or after some meetings."""
+    turns = iter(range(size))
+
+    def kernel(words, members, rounds, taken):
+        if fault != "never starts" and next(turns) == chosen:
+            count_together(words, members, meetings, taken)
+            if fault == "raises":
+                raise Injected
+            words[CANCEL] = 1
+        count_together(words, members, rounds, taken)
+
+    def start(thread, usual=threading.Thread.start):
+        if fault == "never starts" and next(turns) == chosen:
+            raise Injected
+        usual(thread)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(team, "compiled", lambda kernel, *arguments: kernel)
+        patch.setattr(threading.Thread, "start", start)
+        team.run(kernel, members_of(size, 10**9))
+
+
+@pytest.mark.fault(row=77)
+@pytest.mark.timeout(3600)
+def test_no_team_hangs_whatever_fails_and_when(times, figure, no_thread_stays):
+    count, longest = times(100, 1000), 0.0
+    rng = np.random.default_rng()
+    for number in range(count):
+        fault = ["raises", "never starts", "cancels"][number % 3]
+        size, meetings = rng.integers(1, 9), rng.integers(30)
+        ends = contextlib.nullcontext() if fault == "cancels" else pytest.raises(Injected)
+        began = time.perf_counter()
+        with ends:
+            run_with(fault, int(size), rng.integers(size), int(meetings))
+        longest = max(longest, time.perf_counter() - began)
+    figure(f"{count} teams with a fault injected: 0 hang, longest {1e3 * longest:.0f} ms")
 
 
 def test_to_cancel_stops_all_at_the_next_meeting(monkeypatch):
@@ -114,6 +162,7 @@ def test_thread_count():
             team.thread_count(wrong)
 
 
+@pytest.mark.fault(row=81)
 @pytest.mark.parametrize(
     ("file", "text", "quota"),
     [

@@ -219,6 +219,7 @@ def test_seeds_decide_the_order():
     assert not np.array_equal(first, other)
 
 
+@pytest.mark.fault(row=84)
 def test_two_fits_at_once_give_the_same_bits_as_in_turn():
     want = [trained(seed=seed)[0].params.flat.tobytes() for seed in range(2)]
     got = [None, None]
@@ -235,6 +236,7 @@ def test_two_fits_at_once_give_the_same_bits_as_in_turn():
         assert got == want
 
 
+@pytest.mark.fault(row=85)
 def test_a_callback_can_train_another_model():
     inner = []
     model, _ = trained(callbacks=[lambda *_: inner.append(trained(epochs=1)[0].params.flat)])
@@ -252,6 +254,7 @@ EVERYTHING = {
 }
 
 
+@pytest.mark.fault(row=80)
 @pytest.mark.parametrize("augmented", [False, True])
 @pytest.mark.parametrize("sizes", [(30, 129, 65, 4), (30, 10, 4), (30, 4)])
 def test_any_number_of_threads_gives_the_same_bits_with_everything(sizes, augmented):
@@ -501,6 +504,7 @@ def test_training_goes_on_after_an_interruption():
     assert np.array_equal(interrupted.params.flat, model.params.flat)
 
 
+@pytest.mark.fault(row=85)
 def test_it_trains_in_any_thread_and_sets_no_signal_handler():
     handler, results = signal.getsignal(signal.SIGINT), []
     thread = threading.Thread(target=lambda: results.append(trained()[0].params.flat))

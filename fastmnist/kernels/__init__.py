@@ -12,6 +12,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+try:
+    import numba  # noqa: F401  # first of all, so that what stands in its way is told
+except ImportError as error:
+    raise ImportError(
+        f"the kernels need Numba ({error}): pip install numba; without it there are "
+        'fastmnist.reference and fit(..., backend="reference")'
+    ) from error
+except ValueError as error:
+    raise ValueError(
+        f"Numba does not start: {error} Look at the variables NUMBA_... of the environment"
+    ) from error
+
 from fastmnist import checks
 from fastmnist.augment import Augmentation, check_images
 from fastmnist.dropout import Dropout, threshold
