@@ -17,9 +17,9 @@ NOTEBOOK = Path(__file__).parent.parent / "examples" / "mnist_from_scratch.ipynb
 
 @pytest.mark.filterwarnings("ignore")  # those of Jupyter
 def test_on_kaggle_it_writes_a_submission(tmp_path):
-    train, test = datasets.generate(9000, seed=0), datasets.generate(500, seed=1)
+    train, test = datasets.generate(4000, seed=0), datasets.generate(500, seed=1)
     header = ",".join(f"pixel{k}" for k in range(784))
-    labelled = np.column_stack([train.labels, train.images.reshape(9000, -1)])
+    labelled = np.column_stack([train.labels, train.images.reshape(4000, -1)])
     options = {"fmt": "%d", "delimiter": ",", "comments": ""}
     np.savetxt(tmp_path / "train.csv", labelled, header=f"label,{header}", **options)
     np.savetxt(tmp_path / "test.csv", test.images.reshape(500, -1), header=header, **options)
