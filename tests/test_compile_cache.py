@@ -5,11 +5,13 @@ import json
 import os
 import pickle
 import shutil
-import subprocess
-import sys
+import tempfile
+import time
 import warnings
 from pathlib import Path
 
+import numpy as np
+import processes
 import pytest
 
 import fastmnist
@@ -65,6 +67,7 @@ def test_the_folder_is_nobody_elses(fresh):
     assert jit.folder().is_relative_to(os.environ["FASTMNIST_CACHE"])
 
 
+@pytest.mark.fault(row=90)
 @pytest.mark.parametrize("pattern", [".nbi", ".nbc"], ids=["index", "data"])
 @pytest.mark.parametrize(
     "damage",
@@ -85,6 +88,7 @@ def test_a_damaged_file_is_compiled_anew(fresh, pattern, damage):
     assert fresh() == (1, 0)
 
 
+@pytest.mark.fault(row=90)
 @pytest.mark.parametrize("pattern", [".nbi", ".nbc"], ids=["index", "data"])
 def test_a_missing_file_is_compiled_anew(fresh, pattern):
     fresh()
@@ -93,6 +97,7 @@ def test_a_missing_file_is_compiled_anew(fresh, pattern):
     assert fresh() == (1, 0)
 
 
+@pytest.mark.fault(row=91)
 def test_a_folder_that_vanishes_costs_a_compilation(fresh):
     fresh()
     folder = jit.folder()
@@ -111,14 +116,7 @@ def test_a_file_in_the_folders_place_is_warned_of_once(fresh, tmp_path):
         assert fresh() == (0, 1)
 
 
-@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() == 0, reason="root writes anywhere")
-def test_a_read_only_folder_is_warned_of(fresh):
-    fresh()
-    jit.folder().chmod(0o500)
-    with pytest.warns(UserWarning, match="cannot be written"):
-        assert fresh() == (0, 1)
-
-
+@pytest.mark.fault(row=91)
 def test_a_disk_that_refuses_to_write_costs_a_compilation(fresh, monkeypatch):
     def full(*args, **options):
         raise OSError(28, "No space left on device")
@@ -129,6 +127,7 @@ def test_a_disk_that_refuses_to_write_costs_a_compilation(fresh, monkeypatch):
         assert fresh() == (0, 1)
 
 
+@pytest.mark.fault(row=94)
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="modes mean nothing here")
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])
 def test_a_folder_that_others_can_write_is_not_used(fresh, mode):
@@ -138,6 +137,7 @@ def test_a_folder_that_others_can_write_is_not_used(fresh, mode):
         assert fresh() == (0, 1)
 
 
+@pytest.mark.fault(row=94)
 def test_a_doctored_file_where_others_can_write_is_not_run(fresh, tmp_path):
     canary = tmp_path / "canary"
 
@@ -198,25 +198,26 @@ def copy(tmp_path):
     return root
 
 
-def start(root, statement, cache):
-    environment = os.environ | {"PYTHONPATH": str(root), "FASTMNIST_CACHE": str(cache)}
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", REPORT.format(statement)],
-        cwd=root,
-        env=environment,
-        stdout=subprocess.PIPE,
-        text=True,
+def start(root, statement, cache, *arguments, **variables):
+    environment = processes.environment(
+        PYTHONPATH=str(root), FASTMNIST_CACHE=cache and str(cache), **variables
     )
+    return processes.start(*arguments, "-c", REPORT.format(statement), cwd=root, env=environment)
 
 
-def finish(process):
+def finish(process, complaint=""):
     """What the statement gave as `value`, and whether anything was compiled."""
-    out, _ = process.communicate(timeout=100)
-    assert process.returncode == 0
-    value, compilations = json.loads(out.splitlines()[-1])
+    done = processes.finish(process)
+    assert done.returncode == 0, done.stderr
+    if complaint:
+        assert done.stderr.count("UserWarning: ") == done.stderr.count(complaint) == 1
+    else:
+        assert done.stderr == ""
+    value, compilations = json.loads(done.stdout.splitlines()[-1])
     return value, compilations > 0
 
 
+@pytest.mark.fault(row=93)
 def test_an_edited_callee_in_another_file_is_not_forgotten(copy, tmp_path):
     cache = tmp_path / "cache"
     callee = copy / "fastmnist" / "kernels" / "callee.py"
@@ -230,10 +231,100 @@ def test_an_edited_callee_in_another_file_is_not_forgotten(copy, tmp_path):
     assert finish(start(copy, CALL, cache)) == (41, False)
 
 
-def test_processes_can_fill_a_cold_cache_together(copy, tmp_path):
-    together = [start(copy, CALL, tmp_path / "cache") for _ in range(4)]
-    assert [finish(process)[0] for process in together] == [41] * 4
-    assert finish(start(copy, CALL, tmp_path / "cache")) == (41, False)
+@pytest.fixture
+def kernels_of(copy, times):
+    """Where there are kernels to compile, and how: two small ones, with --long all."""
+    everything = "import fastmnist; fastmnist.warmup(); value = 41"
+    return times((copy, CALL), (PACKAGE.parent, everything))
+
+
+@pytest.mark.fault(row=92)
+@pytest.mark.timeout(3600)
+def test_processes_can_fill_a_cold_cache_together(kernels_of, tmp_path, times, figure):
+    count, rounds = times(4, 8), times(1, 5)
+    for number in range(rounds):
+        cache = tmp_path / f"cache {number}"
+        together = [start(*kernels_of, cache) for _ in range(count)]
+        assert [finish(process)[0] for process in together] == [41] * count
+        assert finish(start(*kernels_of, cache)) == (41, False)
+    figure(f"{rounds} times {count} processes that fill one cache: all right, and the next")
+
+
+@pytest.mark.fault(row=92)
+@pytest.mark.timeout(3600)
+def test_a_process_killed_while_it_compiles_harms_no_other(kernels_of, tmp_path, times, figure):
+    count, inside = times(2, 50), 0
+    rng = np.random.default_rng()
+    root, statement = kernels_of
+    for number in range(count):
+        cache = tmp_path / f"cache {number}"
+        began = "import numba, fastmnist.kernels.jit; print('begins', flush=True)"
+        killed = start(root, f"{began}; {statement}", cache)
+        assert killed.stdout.readline() == "begins\n"
+        time.sleep(rng.uniform(0, times(0.5, 8)))
+        killed.kill()
+        inside += killed.wait() != 0
+        killed.communicate()
+        assert finish(start(root, statement, cache))[0] == 41
+        assert finish(start(root, statement, cache)) == (41, False)
+    figure(f"{count} processes killed, {inside} of them while they compiled: all later ones right")
+
+
+# An ordinary user: kernels are imported without the rights to write anywhere.
+UNPRIVILEGED = """
+import os, numba, numpy, platformdirs
+numba.njit(lambda x: x + 1)(1)  # loads what is not to be read later
+if os.getuid() == 0:
+    os.setgroups([]), os.setgid(65534), os.setuid(65534)
+"""
+
+
+@pytest.mark.fault(row=89)
+@pytest.mark.skipif(os.name != "posix", reason="users of POSIX")
+def test_without_a_home_and_a_writable_package_kernels_are_compiled_each_time(copy):
+    with tempfile.TemporaryDirectory() as folder:  # unlike pytest's, open to all
+        root = Path(folder)
+        shutil.copytree(copy, root, dirs_exist_ok=True)
+        for path in [root, *root.rglob("*")]:
+            path.chmod(0o555 if path.is_dir() else 0o444)
+        before = sorted(root.rglob("*"))
+        statement = f"exec({UNPRIVILEGED!r}); {CALL}"
+        variables = {"HOME": "/proc/none", "XDG_CACHE_HOME": None}
+        for _ in range(2):
+            process = start(root, statement, None, "-B", **variables)
+            assert finish(process, "cannot be kept on disk") == (41, True)
+        assert sorted(root.rglob("*")) == before
+        for path in [root, *root.rglob("*")]:
+            path.chmod(0o755)
+
+
+@pytest.mark.fault(row=89)
+def test_without_a_place_for_kernels_it_trains():
+    statement = (
+        "import numpy as np, fastmnist as fm; model = fm.MLP([4, 2]); data = fm.Dataset("
+        "np.eye(4, dtype=np.uint8), np.arange(4) % 2); fm.fit(model, data, epochs=1); value = 41"
+    )
+    variables = {"HOME": "/proc/none", "XDG_CACHE_HOME": None, "NUMBA_OPT": "0"}  # soon compiled
+    process = start(PACKAGE.parent, statement, None, **variables)
+    assert finish(process, "cannot be kept on disk") == (41, True)
+
+
+@pytest.mark.fault(row=91)
+@pytest.mark.skipif(os.name != "posix", reason="limits of POSIX")
+@pytest.mark.parametrize("limit", [0, 1000])
+def test_a_disk_that_is_full_costs_a_compilation(copy, tmp_path, limit):
+    full = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))"
+    cache = tmp_path / "cache"
+    assert finish(start(copy, f"{full}; {CALL}", cache, "-B"), "File too large") == (41, True)
+    assert finish(start(copy, CALL, cache, "-B")) == (41, True)
+    assert finish(start(copy, CALL, cache, "-B")) == (41, False)
+
+
+@pytest.mark.fault(row=91)
+def test_a_folder_removed_while_a_process_runs_costs_a_compilation(copy, tmp_path):
+    removed = "import shutil; from fastmnist.kernels.jit import folder; shutil.rmtree(folder())"
+    process = start(copy, f"{CALL}; {removed}; value = caller(20.0)", tmp_path / "cache")
+    assert finish(process) == (41.0, True)
 
 
 def test_a_second_process_compiles_nothing():

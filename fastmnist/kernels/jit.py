@@ -126,7 +126,7 @@ class _Cache(FunctionCache):
         try:
             yield
         except Exception as error:  # unpickling garbage raises anything
-            try:
+            if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+                _warn(error)  # such as a full disk
+            with contextlib.suppress(OSError):
                 self.flush()  # forget a damaged index, so that the next compilation is kept
-            except OSError:
-                _warn(error)
