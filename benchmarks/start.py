@@ -2,8 +2,8 @@
 
 A new process that imports fastmnist, opens the data, trains 784-128-10 for an epoch and evaluates
 it, in turns with new processes that do no more than import what would be used instead: their whole
-time, and their peak memory. Then what it takes to compile all kernels, into an empty cache. Prints
-two tables in Markdown.
+time, and their peak memory. Then what imports take beyond NumPy's, and what it takes to compile all
+kernels, into an empty cache. Prints three tables in Markdown.
 """
 
 from __future__ import annotations
@@ -40,6 +40,19 @@ fm.fit(model, data.train[:{images}], epochs=1, batch_size=128, threads={threads}
 report = fm.evaluate(model, data.test, threads={threads})
 """
 
+IMPORTS = (
+    "import fastmnist",
+    "from fastmnist import MLP, evaluate, fit, load, reference",
+    "import fastmnist.kernels",
+)
+IMPORT = """
+import sys, time
+import numpy
+started = time.perf_counter()
+{}
+print(time.perf_counter() - started, int("numba" in sys.modules))
+"""
+
 # Linux keeps it: the most that this program had in memory. What `resource` tells of a child counts
 # the memory of the parent that started it, too.
 PEAK = """
@@ -73,6 +86,11 @@ def main() -> None:
         all_taken = in_turns(runs, arguments.rounds)
     for name, taken in all_taken.items():
         print(row(name, taken, all_taken[OURS].median))
+    print()
+    print("| beyond import numpy | takes | loads Numba |")
+    print("|---|---|---|")
+    for statement in IMPORTS:
+        print(import_row(statement, [imported(statement) for _ in range(arguments.rounds)]))
     if arguments.compilations:
         print()
         print("| compilation | seconds in all | functions | signatures | Numba | LLVM |")
@@ -99,6 +117,12 @@ def peak_memory(script: str) -> float | None:
     return int(printed) * 1024 / 1e6 if printed else None
 
 
+def imported(statement: str) -> tuple[float, bool]:
+    """Seconds that an import takes when NumPy is there, in a new process; if it loads Numba."""
+    seconds, loaded = _run(["-c", IMPORT.format(statement)]).split()
+    return float(seconds), loaded == "1"
+
+
 def compilation() -> dict[str, float]:
     """As `benchmarks.compilation` measures it, in a new process and into a new cache."""
     with tempfile.TemporaryDirectory() as cache:
@@ -122,10 +146,16 @@ def row(name: str, taken: Taken, ours: float) -> str:
     return f"| {name} | {taken.spread('s', 2)} | {taken.median / ours:.2f} | {memory} |"
 
 
+def import_row(statement: str, found: list[tuple[float, bool]]) -> str:
+    """One line of the table of imports."""
+    taken = Taken([seconds for seconds, _ in found])
+    return f"| `{statement}` | {taken.spread()} | {'yes' if found[0][1] else 'no'} |"
+
+
 def compilation_row(
     number: int, seconds: float, functions: int, signatures: int, numba: float, llvm: float
 ) -> str:
-    """One line of the second table; loading and saving are in none of the parts."""
+    """One line of the last table; loading and saving are in none of the parts."""
     parts = f"{numba:.1f} ({numba / seconds:.0%}) | {llvm:.1f} ({llvm / seconds:.0%})"
     return f"| {number} | {seconds:.1f} | {functions} | {signatures} | {parts} |"
 

@@ -109,7 +109,7 @@ PATHS = {
     "spaces": " two  words ",
     "quotes": 'it\'s "this" [0] %s {} $HOME',
     "a line break": "first\nsecond",
-    "surrogates": os.fsdecode(b"caf\xe9"),
+    "surrogates": os.fsdecode(b"\xe9t\xe9"),
     "200 letters": "n" * 200,
 }
 

@@ -46,9 +46,13 @@ def test_the_command_prints_a_table_of_processes(monkeypatch, capsys):
     arguments = ["--rounds", "1", "--images", "200", "--compilations", "0"]
     monkeypatch.setattr(sys, "argv", ["start", *arguments])
     start.main()
-    _, _, *table = capsys.readouterr().out.splitlines()
-    assert [line.split(" | ")[0] for line in table[2:]] == [f"| {start.OURS}", "| import json"]
-    assert len({line.count("|") for line in table}) == 1
+    _, table, imports = capsys.readouterr().out.strip().split("\n\n")
+    for lines in (table.splitlines(), imports.splitlines()):
+        assert len({line.count("|") for line in lines}) == 1
+    first = [line.split(" | ")[0] for line in table.splitlines()[2:]]
+    assert first == [f"| {start.OURS}", "| import json"]
+    loads = [line.split(" | ")[2] for line in imports.splitlines()[2:]]
+    assert loads == ["no |", "no |", "yes |"]
 
 
 def test_compilation_is_divided_between_numba_and_llvm(monkeypatch):
