@@ -248,6 +248,7 @@ def test_evaluate_on_data_of_fewer_classes(csv, tmp_path, capsys):
     assert "Confused most: " in capsys.readouterr().out
 
 
+@pytest.mark.fault(row=80)
 def test_same_seed_same_file_whatever_the_threads(csv, tmp_path):
     for name, threads in (("one", "1"), ("two", "3")):
         assert main(["train", "--data", csv, "-o", name, "--threads", threads, "--seed", "5"]) == 0
@@ -311,6 +312,7 @@ def test_compiling_ends_when_there_is_nothing_to_train_with(monkeypatch, tmp_pat
     assert started[0].returncode != 0
 
 
+@pytest.mark.fault(row=103)
 def test_without_matplotlib_training_works_and_names_the_extra(monkeypatch, tmp_path, csv, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib.axes", None)
     monkeypatch.delitem(sys.modules, "fastmnist.plots", raising=False)
@@ -420,6 +422,7 @@ def test_without_arguments_it_shows_its_commands(arguments, capsys):
     assert not err
 
 
+@pytest.mark.fault(row=100)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -548,6 +551,7 @@ def test_ctrl_c_ends_a_training(csv, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.fault(row=101)
 @pytest.mark.skipif(os.name != "posix", reason="a shell of POSIX")
 @pytest.mark.parametrize(
     ("redirection", "code"),
@@ -578,6 +582,7 @@ def test_output_that_nobody_takes(redirection, code):
     assert done.stderr == (full if "full" in redirection else "")
 
 
+@pytest.mark.fault(row=102)
 def test_plain_terminals_and_encodings(csv, tmp_path):
     environment = {
         **os.environ,
