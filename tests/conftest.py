@@ -38,6 +38,11 @@ def pytest_configure(config):
         config.add_cleanup(folder.cleanup)
 
 
+def pytest_make_parametrize_id(val):
+    """Bytes by their number: what gzip makes holds the time, and tests would change their names."""
+    return f"{len(val)} bytes" if isinstance(val, bytes) else None
+
+
 # A hang ends the process, after it has told where every thread stands. pytest-timeout's own ways
 # need the main thread to run Python, but a team that hangs is waited for; and in parallel runs
 # they are silent.
