@@ -17,10 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from fastmnist.kernels.jit import entry, inlined
+from fastmnist.kernels.jit import entry, inlined, intrinsic
 from fastmnist.kernels.vectors import _address, _broadcast
 from fastmnist.parameters import LANES, aligned_zeros
 
@@ -226,14 +225,14 @@ def pack_row(X, first, columns, packed, r, one):
             k += LANES
         while k < end:  # written in any case; only what is not zero is kept
             x = X[np.uintp(first + k)]
-            entries[at].column = k
-            entries[at].value = x
+            entries[at]["column"] = k
+            entries[at]["value"] = x
             at += np.uintp(x != 0)
             k += 1
         bands[r, band] = at
         band += 1
-    entries[at].column = columns
-    entries[at].value = one
+    entries[at]["column"] = columns
+    entries[at]["value"] = one
     bands[r, band - 1] = at + np.uintp(1)
 
 

@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.registry import cpu_target
-from numba.extending import intrinsic, models, register_model
+from numba.extending import models, register_model
 
+from fastmnist.kernels.jit import intrinsic
 from fastmnist.parameters import BLOCK, COLUMNS, LANES
 
 # A sum of rows is held in registers, as many columns at a time as fit. With more of them, what an
@@ -40,6 +42,9 @@ class VectorType(types.Type):
     def __init__(self, lanes: int) -> None:
         self.lanes = lanes
         super().__init__(name=f"float32x{lanes}")
+
+    def __len__(self) -> int:
+        return self.lanes
 
 
 @register_model(VectorType)
@@ -78,7 +83,7 @@ def _multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [a, b, c])
 
 
-@intrinsic(prefer_literal=True)
+@partial(intrinsic, prefer_literal=True)
 def zeros(typingctx: Any, lanes: Any) -> Any:
     """A vector of `lanes` zeros; `lanes` is a constant."""
     result = VectorType(lanes.literal_value)
