@@ -8,6 +8,8 @@ import pytest
 from fastmnist import datasets, download
 from fastmnist.errors import DownloadError
 
+UNCOMPILED = os.environ.get("NUMBA_DISABLE_JIT", "0") != "0"
+
 # A busy machine is no error, and neither is the first call of a kernel, which compiles it.
 hypothesis.settings.register_profile("short", deadline=None)
 hypothesis.settings.register_profile("long", deadline=None, max_examples=5000)
@@ -23,6 +25,13 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     hypothesis.settings.load_profile("long" if config.getoption("--long") else "short")
+
+
+def pytest_collection_modifyitems(items):
+    if UNCOMPILED:
+        for item in items:
+            if item.get_closest_marker("compiled"):
+                item.add_marker(pytest.mark.skip(reason="compilation is off"))
 
 
 def pytest_terminal_summary(terminalreporter, config):
