@@ -15,6 +15,8 @@ import pytest
 import fastmnist
 from fastmnist.kernels import jit
 
+pytestmark = pytest.mark.compiled
+
 PACKAGE = Path(fastmnist.__file__).parent
 
 SMALL = """

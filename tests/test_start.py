@@ -9,6 +9,8 @@ import pytest
 import fastmnist as fm
 from benchmarks import start, timing, workloads
 
+pytestmark = pytest.mark.compiled
+
 
 @pytest.fixture(autouse=True)
 def few_synthetic_images(monkeypatch):

@@ -2,8 +2,8 @@
 
 Where compilation is off (NUMBA_DISABLE_JIT=1), `jit.intrinsic` puts the function of the same name
 from here in the place of each instruction. A vector is an array of float32 then. All bits are those
-of compiled code but for two cases: a multiply-add is rounded to float64 first, which in one case of
-2^28 tips the rounding to float32, and `exponential` is closer to the truth.
+of compiled code but in three cases: a multiply-add is rounded to float64 first, which now and then
+tips the rounding to float32; `exponential` is closer to the truth; and denormal numbers stay.
 
 What compiled code does out of an array's bounds fails here, as a rule: slices become too short.
 """
@@ -145,6 +145,14 @@ def opaque(number):
 
 def now():
     return time.perf_counter_ns()
+
+
+def flush_denormals():
+    return 0
+
+
+def restore(state):
+    pass
 
 
 # Packed rows.
