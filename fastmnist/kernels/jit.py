@@ -94,10 +94,10 @@ def folder() -> Path | None:
 
     The name holds a hash of all sources of this package's kernels, of the constants that they take
     from elsewhere, and of Numba's version: Numba itself notices a change in a function's own file
-    only, and would run old code of a callee.
+    only, and would run old code of a callee. And whether bounds are checked, which Numba forgets.
     The files are pickles, so the folder must be ours and writable by nobody else.
     """
-    digest = hashlib.sha256(numba.__version__.encode())
+    digest = hashlib.sha256(f"{numba.__version__} {numba.config.BOUNDSCHECK}".encode())
     here = Path(__file__).parent
     constants = [here.parent / "counter_based.py", here.parent / "parameters.py"]
     for source in [*sorted(here.glob("*.py")), *constants]:

@@ -273,11 +273,15 @@ def pack_lanes(typingctx: Any, X: Any, first: Any, column: Any, entries: Any, at
 
 
 def _compressed(builder: Any, vector: Any, wanted: Any) -> Any:
-    """The wanted lanes side by side, and anything behind them."""
+    """The wanted lanes side by side, and zeros behind them.
+
+    Anything would do, but for the fourth byte of PIXELS, which only whole entries set: `value_of`
+    reads it, too.
+    """
     kind = ir.FunctionType(vector.type, [vector.type, wanted.type, vector.type])
     name = f"llvm.experimental.vector.compress.v{LANES}i32"
     function = cgutils.get_or_insert_function(builder.module, kind, name)
-    return builder.call(function, [vector, wanted, ir.Constant(vector.type, ir.Undefined)])
+    return builder.call(function, [vector, wanted, ir.Constant(vector.type, None)])
 
 
 @intrinsic
