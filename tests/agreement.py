@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numba
 import numpy as np
 from hypothesis import HealthCheck, settings
 
@@ -40,10 +41,13 @@ OPTIMIZERS = {
 }
 
 
+UNCOMPILED = bool(numba.config.DISABLE_JIT)
+
+
 def properties(examples):
     """Settings for a property test: the same examples every time, however slow the machine."""
     return settings(
-        max_examples=examples,
+        max_examples=examples // 10 if UNCOMPILED else examples,
         derandomize=True,
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

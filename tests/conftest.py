@@ -10,6 +10,8 @@ import pytest
 from fastmnist import datasets, download
 from fastmnist.errors import DownloadError
 
+UNCOMPILED = os.environ.get("NUMBA_DISABLE_JIT", "0") != "0"
+
 # A busy machine is no error, and neither is the first call of a kernel, which compiles it.
 hypothesis.settings.register_profile("short", deadline=None)
 hypothesis.settings.register_profile("long", deadline=None, max_examples=5000)
@@ -60,6 +62,13 @@ def pytest_timeout_cancel_timer(item):
 
 def pytest_enter_pdb():
     faulthandler.cancel_dump_traceback_later()
+
+
+def pytest_collection_modifyitems(items):
+    if UNCOMPILED:
+        for item in items:
+            if item.get_closest_marker("compiled"):
+                item.add_marker(pytest.mark.skip(reason="compilation is off"))
 
 
 def pytest_terminal_summary(terminalreporter, config):

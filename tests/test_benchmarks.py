@@ -15,6 +15,7 @@ import pytest
 import fastmnist as fm
 from benchmarks import (
     ablations,
+    denormals,
     estimators,
     exchange,
     optimizers,
@@ -28,6 +29,8 @@ from benchmarks import (
 from benchmarks.peers.course import Course
 from fastmnist.optimizers import OPTIMIZERS
 from fastmnist.recipes import RECIPES
+
+pytestmark = pytest.mark.compiled
 
 ROOT = Path(__file__).parent.parent
 IMAGES = 600  # ragged: 600 = 4 * 128 + 88
@@ -141,6 +144,34 @@ def test_optimizers_prints_a_table(monkeypatch, capsys):
     assert f"{IMAGES} images (synthetic)" in sentence
     assert [line.split()[1] for line in table[2:]] == list(OPTIMIZERS)
     assert table[2].endswith("| 1.00 |")
+
+
+def test_denormals_prints_a_table(monkeypatch, capsys):
+    arguments = ["--network", "784-10-10", "--rounds", "1", "--images", str(IMAGES)]
+    monkeypatch.setattr(sys, "argv", ["denormals", *arguments])
+    monkeypatch.setattr(timing, "REST", 0)
+    denormals.main()
+    sentence, _, *table = capsys.readouterr().out.splitlines()
+    assert f"{IMAGES} images (synthetic)" in sentence
+    assert [line.split()[1] for line in table[2:]] == list(denormals.CASES)
+    assert table[2].endswith("| 1.00 |")
+
+
+@pytest.mark.parametrize("name", denormals.CASES)
+def test_what_is_called_denormal_is_so_to_the_end(name):
+    rows = fm.kernels.prepare(workloads.pixels(IMAGES))
+    epoch = denormals.ready((784, 10, 10), rows, denormals.CASES[name])
+    params, state = epoch.args[0], epoch.keywords["state"]
+    epoch()
+    found = {
+        "weights": params[0][0],
+        "gradients": fm.kernels.loss_and_gradients(params, rows, epoch.args[2])[1][-1][1],
+        "velocities": state.velocity[0][0],
+    }
+    least = np.finfo(np.float32).smallest_normal
+    assert {what for what, numbers in found.items() if np.abs(numbers).max() < least} == (
+        {name} - {"nothing"} | ({"gradients"} if name == "velocities" else set())
+    )
 
 
 def test_phases_prints_what_adds_up_to_the_epoch(monkeypatch, capsys):

@@ -43,6 +43,7 @@ def test_other_numbers_become_float32(dtype):
     np.testing.assert_array_equal(rows, [[0, 1], [1, 1]])
 
 
+@pytest.mark.compiled
 def test_read_only_rows_compile_nothing_new():
     params, y = Parameters((6, 2)), np.zeros(3, int)
     X = np.ones((3, 6), np.uint8)

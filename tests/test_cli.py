@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from agreement import UNCOMPILED
 
 import fastmnist
 from fastmnist import MLP, __version__, datasets
@@ -268,7 +269,10 @@ def test_options_change_the_recipe(csv, tmp_path, capsys):
 
 
 def test_a_long_training_prints_some_of_its_epochs(csv, capsys):
-    assert main(["train", "--data", csv, "--recipe", "notebook", "--epochs", "101"]) == 0
+    assert (
+        main(["train", "--data", csv, "--recipe", "notebook", "--hidden", "8", "--epochs", "101"])
+        == 0
+    )
 
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("epoch")]
     assert len(lines) == 34
@@ -537,6 +541,8 @@ def test_warnings_are_one_line(monkeypatch, capsys):
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_ctrl_c_ends_a_training(csv, tmp_path):
     slow = "--hidden 1024,1024 --batch-size 1 --epochs 50"  # about 20 s
+    if UNCOMPILED:
+        slow = "--hidden 16 --epochs 50"
     command = [*COMMAND, "train", "--data", csv, *slow.split()]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         for line in process.stderr:

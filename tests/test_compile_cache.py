@@ -17,6 +17,8 @@ import pytest
 import fastmnist
 from fastmnist.kernels import jit
 
+pytestmark = pytest.mark.compiled
+
 PACKAGE = Path(fastmnist.__file__).parent
 
 SMALL = """
@@ -190,7 +192,14 @@ def copy(tmp_path):
     kernels = root / "fastmnist" / "kernels"
     kernels.mkdir(parents=True)
     hashed = ("counter_based.py", "parameters.py")
-    for name in ("__init__.py", "files.py", "errors.py", "kernels/jit.py", *hashed):
+    for name in (
+        "__init__.py",
+        "files.py",
+        "errors.py",
+        "kernels/jit.py",
+        "kernels/plain.py",
+        *hashed,
+    ):
         shutil.copy(PACKAGE / name, root / "fastmnist" / name)
     (kernels / "__init__.py").write_text("")
     (kernels / "caller.py").write_text(CALLER)

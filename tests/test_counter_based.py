@@ -4,19 +4,18 @@ import numpy as np
 import pytest
 
 from fastmnist.counter_based import AFFINE, ELASTIC, bits, epoch_key, sample_keys
+from fastmnist.kernels.jit import entry
 from fastmnist.kernels.random_lanes import sample_key, uniform
 from fastmnist.kernels.vectors import store, zeros
 from fastmnist.parameters import aligned_zeros
 
-numba = pytest.importorskip("numba")
 
-
-@numba.njit
+@entry
 def _key(key, sample, stream):
     return sample_key(key, sample, stream)
 
 
-@numba.njit
+@entry
 def _uniform(key, out):
     for first in range(0, len(out), 16):
         store(out, first, uniform(zeros(16), key, first))

@@ -10,6 +10,8 @@ from benchmarks import density, timing, workloads
 from benchmarks.timing import Taken
 from fastmnist.kernels import packed
 
+pytestmark = pytest.mark.compiled
+
 
 def test_each_form_is_what_it_is_called():
     threshold = packed.DENSE

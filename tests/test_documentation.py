@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
+@pytest.mark.compiled  # it trains as long as it says
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 @pytest.mark.filterwarnings("ignore::UserWarning")  # scikit-learn's, that few epochs are too few
 def test_blocks_of_python_run(page, monkeypatch, tmp_path):

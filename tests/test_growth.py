@@ -7,6 +7,8 @@ import pytest
 
 from benchmarks import growth, timing, workloads
 
+pytestmark = pytest.mark.compiled
+
 IMAGES = 320
 
 

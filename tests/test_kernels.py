@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fastmnist import Augmentation, kernels, reference
 from fastmnist.counter_based import epoch_key
 from fastmnist.dropout import Dropout
-from fastmnist.kernels import network, packed
+from fastmnist.kernels import network, packed, vectors
 from fastmnist.optimizers import SGD, State
 from fastmnist.parameters import Parameters
 
@@ -396,6 +396,21 @@ def test_extreme_features_agree(backend, value):
     assert loss == pytest.approx(
         reference.loss_and_gradients(agreement.float64(params), X, y)[0], rel=8 * EPS
     )
+
+
+@pytest.mark.compiled
+@pytest.mark.skipif(vectors._FLUSH is None, reason="only x86 minds denormal numbers")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_numbers_too_small_count_as_zero_in_training_alone(threads):
+    params = Parameters((4, 3))
+    state = State.zeros(params)
+    state.velocity[0][0][...] = 1e-40
+    X, y = np.zeros((2, 4), np.float32), np.zeros(2, int)
+    options = {"optimizer": SGD(momentum=0.9), "state": state, "threads": threads}
+    kernels.train_epoch(params, X, y, **options)
+    assert not state.velocity[0][0].any()
+    kernels.loss_and_gradients(params, X, y)  # in this very thread
+    assert np.float32(1e-30) * np.float32(1e-10) > 0
 
 
 # What goes in.

@@ -12,6 +12,8 @@ nbformat = pytest.importorskip("nbformat")
 pytest.importorskip("ipykernel")
 pytest.importorskip("matplotlib")
 
+pytestmark = pytest.mark.compiled
+
 NOTEBOOK = Path(__file__).parent.parent / "examples" / "mnist_from_scratch.ipynb"
 
 

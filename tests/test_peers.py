@@ -10,6 +10,8 @@ from benchmarks.peers import report
 from benchmarks.peers.problem import Problem
 from benchmarks.peers.turns import contenders
 
+pytestmark = pytest.mark.compiled
+
 SECONDS = {
     "fastmnist kernels": [0.02, 0.01, 0.03],
     "fastmnist reference": [0.1, 0.1, 0.1],

@@ -10,6 +10,8 @@ import pytest
 import fastmnist as fm
 from benchmarks import compilation, start, timing, workloads
 
+pytestmark = pytest.mark.compiled
+
 
 @pytest.fixture(autouse=True)
 def few_synthetic_images(monkeypatch):

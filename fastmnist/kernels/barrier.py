@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba.core import types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from fastmnist.kernels.jit import jit
+from fastmnist.kernels.jit import OFF, intrinsic, jit
+from fastmnist.kernels.plain import yield_processor
 from fastmnist.kernels.vectors import _address
 
 _LINE = 8  # int64 words in a cache line
@@ -24,8 +24,12 @@ ARRIVED, GENERATION, CLAIMED, CANCEL, STOPPED, ABANDONED = (_LINE * word for wor
 # spinning for good costs 4 to 28 ms a barrier, yielding 2 to 15 us.
 _SPINS = 2000
 
-_yield = types.ExternalFunction(
-    "SwitchToThread" if sys.platform == "win32" else "sched_yield", types.int32()
+_yield = (
+    yield_processor
+    if OFF
+    else types.ExternalFunction(
+        "SwitchToThread" if sys.platform == "win32" else "sched_yield", types.int32()
+    )
 )
 
 

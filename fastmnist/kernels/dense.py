@@ -11,10 +11,8 @@ few zeros.
 from __future__ import annotations
 
 import numpy as np
-from numba.core import types
-from numba.extending import overload
 
-from fastmnist.kernels.jit import jit
+from fastmnist.kernels.jit import chosen, jit, kind_of
 from fastmnist.kernels.network import (
     ADDS,
     FIRST,
@@ -183,13 +181,9 @@ def _copy(network, scratch, inputs, piece, samples):
             panel[out + np.uintp(columns)] = 1
 
 
+@chosen
 def scaled_input(x):
     """A pixel, scaled to [0, 1]; a feature as it is."""
-    raise NotImplementedError("compiled only")
-
-
-@overload(scaled_input)
-def _scaled_pixel_or_feature(x):
-    if x == types.uint8:
+    if kind_of(x) is np.uint8:
         return lambda x: np.float32(x) / np.float32(255)
     return lambda x: x

@@ -12,13 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from fastmnist.augment import Augmentation
 from fastmnist.counter_based import AFFINE, ELASTIC
 from fastmnist.kernels.dense import multiply
-from fastmnist.kernels.jit import jit
+from fastmnist.kernels.jit import intrinsic, jit
 from fastmnist.kernels.network import FIRST, Matrix
 from fastmnist.kernels.random_lanes import sample_key, uniform
 from fastmnist.kernels.vectors import (
@@ -147,7 +146,7 @@ def distort(X, sample, d, canvas, out):
                 at = y * 2 * d.stride + x
                 from_x = add(from_x, load(u, canvas.bend, at))
                 from_y = add(from_y, load(u, canvas.bend, at + d.stride))
-            ink = between(from_x, from_y, canvas.quads, d.width, d.height)
+            ink = between(from_x, from_y, canvas.quads, d.width, d.height, d.width + RING)
             put_pixels(out, y * d.width + x, ink)
 
 
@@ -208,11 +207,16 @@ def lane_numbers(typingctx: Any, like: Any, first: Any) -> Any:
 
 
 @intrinsic
-def between(typingctx: Any, x: Any, y: Any, quads: Any, width: Any, height: Any) -> Any:
-    """What an image is at places between its pixels, by bilinear interpolation; outside, 0."""
+def between(
+    typingctx: Any, x: Any, y: Any, quads: Any, width: Any, height: Any, stride: Any
+) -> Any:
+    """What an image is at places between its pixels, by bilinear interpolation; outside, 0.
+
+    The rows of `quads` are `stride` apart.
+    """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        x, y, quads, width, height = args
+        x, y, quads, width, height, stride = args
         lanes, count = x.type, x.type.count
         whole = ir.VectorType(ir.IntType(32), count)
 
@@ -243,13 +247,13 @@ def between(typingctx: Any, x: Any, y: Any, quads: Any, width: Any, height: Any)
 
         part_x, column = within(x, width)
         part_y, row = within(y, height)
-        step = builder.add(builder.trunc(width, ir.IntType(32)), ir.IntType(32)(RING))
-        index = builder.add(builder.mul(row, _broadcast(builder, step, whole)), column)
+        stride = builder.trunc(stride, ir.IntType(32))
+        index = builder.add(builder.mul(row, _broadcast(builder, stride, whole)), column)
         base = context.make_array(signature.args[2])(context, builder, quads).data
         found = _gathered(builder, base, index)
         return mix(mix(ink(0), ink(8), part_x), mix(ink(16), ink(24), part_x), part_y)
 
-    return x(x, y, quads, types.intp, types.intp), codegen
+    return x(x, y, quads, types.intp, types.intp, types.intp), codegen
 
 
 def _gathered(builder: Any, base: Any, index: Any) -> Any:

@@ -9,14 +9,12 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba.core import types
-from numba.extending import overload
 from numpy.typing import NDArray
 
 from fastmnist.kernels.barrier import CLAIMED, fetch_add
 from fastmnist.kernels.dense import scaled_input
 from fastmnist.kernels.distort import Distortion, distort
-from fastmnist.kernels.jit import entry, jit
+from fastmnist.kernels.jit import chosen, entry, jit, kind_of
 from fastmnist.kernels.layer import drop_out
 from fastmnist.kernels.network import CHUNK, FIRST, Inputs
 from fastmnist.kernels.packed import FLOATS, SLACK, Packed, new_packed, pack_row, read_only
@@ -45,47 +43,31 @@ def fresh_rows(X: NDArray[Any], distortion: Distortion | None) -> Fresh:
     return Fresh(read_only(X), distortion, packed, np.arange(2 * CHUNK))
 
 
+@chosen
 def made_anew(rows):
     """Whether `rows` are `Fresh`."""
-    raise NotImplementedError("compiled only")
+    return (lambda rows: True) if kind_of(rows) is Fresh else (lambda rows: False)
 
 
-@overload(made_anew)
-def _made_anew(rows):
-    return (lambda rows: True) if _is_fresh(rows) else (lambda rows: False)
-
-
+@chosen
 def make_rows(rows, scratch, dropout, order, start, base, first, stop):
     """Make the rows of samples first to stop of the chunk that begins at ``order[start]``.
 
     Its rows in `packed` begin at `base`.
     """
-    raise NotImplementedError("compiled only")
-
-
-@overload(make_rows)
-def _make_rows(rows, scratch, dropout, order, start, base, first, stop):
-    if _is_fresh(rows):
+    if kind_of(rows) is Fresh:
         return lambda rows, scratch, dropout, order, start, base, first, stop: _make(
             rows, scratch, dropout, order, start, base, first, stop
         )
     return lambda rows, scratch, dropout, order, start, base, first, stop: None
 
 
+@chosen
 def inputs_of(rows, order, start, base):
     """What enters the first layer."""
-    raise NotImplementedError("compiled only")
-
-
-@overload(inputs_of)
-def _inputs_of(rows, order, start, base):
-    if _is_fresh(rows):
+    if kind_of(rows) is Fresh:
         return lambda rows, order, start, base: Inputs(rows.packed, rows.places, base)
     return lambda rows, order, start, base: Inputs(rows, order, start)
-
-
-def _is_fresh(rows):
-    return rows.instance_class is Fresh
 
 
 @entry
@@ -109,13 +91,10 @@ def _make(rows, scratch, dropout, order, start, base, first, stop):
         pack_row(row, FIRST, columns, rows.packed, base + s, _ONE)
 
 
+@chosen
 def _bring_up(rows, scratch, sample):
     """Bring a sample's inputs into the panel, distorted, as float32."""
-    raise NotImplementedError("compiled only")
 
-
-@overload(_bring_up)
-def _bring_up_any(rows, scratch, sample):
     def as_it_is(rows, scratch, sample):
         row = rows.X[sample]
         for k in range(len(row)):
@@ -124,4 +103,4 @@ def _bring_up_any(rows, scratch, sample):
     def distorted(rows, scratch, sample):
         distort(rows.X, sample, rows.distortion, scratch.canvas, scratch.panel)
 
-    return as_it_is if rows[1] == types.none else distorted
+    return distorted if kind_of(rows[1]) is Distortion else as_it_is

@@ -8,14 +8,20 @@ import os
 import stat
 import warnings
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
 from typing import Any
 
 import numba
+import numba.extending
+import numpy as np
+from numba.core import types
 from numba.core.caching import FunctionCache, _CacheLocator
 
 from fastmnist.files import cache_dir
+from fastmnist.kernels import plain
+
+OFF = bool(numba.config.DISABLE_JIT)  # NUMBA_DISABLE_JIT=1: the kernels run as plain Python
 
 
 def jit(function: Callable[..., Any]) -> Any:
@@ -25,7 +31,8 @@ def jit(function: Callable[..., Any]) -> Any:
 
 def entry(function: Callable[..., Any]) -> Any:
     """The same for a function that Python calls: the wrapper for that takes long to compile."""
-    return _compiled(function)
+    # compiled code warns of no overflow, so neither does the same code uncompiled
+    return np.errstate(all="ignore")(function) if OFF else _compiled(function)
 
 
 def inlined(function: Callable[..., Any]) -> Any:
@@ -37,6 +44,37 @@ def inlined(function: Callable[..., Any]) -> Any:
     return _compiled(function, no_cpython_wrapper=True, forceinline=True)
 
 
+def intrinsic(function: Callable[..., Any], *, prefer_literal: bool = False) -> Any:
+    """Numba's `intrinsic`, or where compilation is off the function of `plain` of that name."""
+    if OFF:
+        return getattr(plain, function.__name__)
+    return numba.extending.intrinsic(prefer_literal=prefer_literal)(function)
+
+
+def chosen(choose: Callable[..., Any]) -> Any:
+    """One of several functions, which `choose` returns for the types of the arguments.
+
+    It is called when a caller is compiled, with Numba's types, so the choice costs nothing. Where
+    compilation is off it is called each time, with the arguments themselves; `kind_of` takes both.
+    """
+    if not OFF:
+        numba.extending.overload(choose)(choose)
+        return choose
+
+    @wraps(choose)
+    def call(*arguments: Any) -> Any:
+        return choose(*arguments)(*arguments)
+
+    return call
+
+
+def kind_of(value: Any) -> Any:
+    """The class of a number or a named tuple, given itself or Numba's type of it."""
+    if isinstance(value, types.Number):
+        return numba.np.numpy_support.as_dtype(value).type
+    return getattr(value, "instance_class", type(value))
+
+
 def _compiled(function: Callable[..., Any], **options: Any) -> Any:
     dispatcher = numba.njit(
         nogil=True,  # the members of a team run at the same time
@@ -45,7 +83,7 @@ def _compiled(function: Callable[..., Any], **options: Any) -> Any:
         **options,
     )(function)
     # fastmath stays off: it lets the compiler assume that NaN never occurs and sums in any order
-    if not numba.config.DISABLE_JIT and folder() is not None:
+    if not OFF and folder() is not None:
         dispatcher._cache = _Cache(function)
     return dispatcher
 
@@ -56,10 +94,10 @@ def folder() -> Path | None:
 
     The name holds a hash of all sources of this package's kernels, of the constants that they take
     from elsewhere, and of Numba's version: Numba itself notices a change in a function's own file
-    only, and would run old code of a callee.
+    only, and would run old code of a callee. And whether bounds are checked, which Numba forgets.
     The files are pickles, so the folder must be ours and writable by nobody else.
     """
-    digest = hashlib.sha256(numba.__version__.encode())
+    digest = hashlib.sha256(f"{numba.__version__} {numba.config.BOUNDSCHECK}".encode())
     here = Path(__file__).parent
     constants = [here.parent / "counter_based.py", here.parent / "parameters.py"]
     for source in [*sorted(here.glob("*.py")), *constants]:

@@ -8,10 +8,9 @@ the threads divide the samples forward and backward, and the inputs in the updat
 from __future__ import annotations
 
 import numpy as np
-from numba.extending import overload
 
 from fastmnist.kernels.dense import forward_dense, multiply, update, update_dense
-from fastmnist.kernels.jit import jit
+from fastmnist.kernels.jit import chosen, jit, kind_of
 from fastmnist.kernels.network import (
     COLUMNS,
     FIRST,
@@ -43,13 +42,9 @@ from fastmnist.kernels.vectors import (
 _ONE = np.float32(1)
 
 
+@chosen
 def turn_piece(network, scratch, inputs, piece, samples):
     """What `update_piece` wants to be done before."""
-    raise NotImplementedError("compiled only")
-
-
-@overload(turn_piece)
-def _turn_piece(network, scratch, inputs, piece, samples):
     if _is_dense(inputs):
         return lambda network, scratch, inputs, piece, samples: None
     return lambda network, scratch, inputs, piece, samples: turn(
@@ -57,13 +52,9 @@ def _turn_piece(network, scratch, inputs, piece, samples):
     )
 
 
+@chosen
 def forward_piece(network, chunk, scratch, inputs, piece, samples):
     """One piece's part of the first layer's Z, for so many samples."""
-    raise NotImplementedError("compiled only")
-
-
-@overload(forward_piece)
-def _forward_piece(network, chunk, scratch, inputs, piece, samples):
     if _is_dense(inputs):
         return lambda network, chunk, scratch, inputs, piece, samples: forward_dense(
             network, chunk, scratch, inputs, piece, samples
@@ -73,13 +64,10 @@ def _forward_piece(network, chunk, scratch, inputs, piece, samples):
     )
 
 
+@chosen
 def update_piece(network, chunk, scratch, inputs, piece, samples, rule, pace, begins, ends):
     """The gradient of one piece of the first layer's weights, and the optimiser's step."""
-    raise NotImplementedError("compiled only")
 
-
-@overload(update_piece)
-def _update_piece(network, chunk, scratch, inputs, piece, samples, rule, pace, begins, ends):
     def of_dense(network, chunk, scratch, inputs, piece, samples, rule, pace, begins, ends):
         dZ = _rows(chunk.dZ, network, FIRST)
         update_dense(network, scratch, dZ, piece, samples, rule, pace, begins, ends)
@@ -92,7 +80,7 @@ def _update_piece(network, chunk, scratch, inputs, piece, samples, rule, pace, b
 
 
 def _is_dense(inputs):
-    return inputs.types[0].instance_class is Dense
+    return kind_of(inputs[0]) is Dense
 
 
 @jit

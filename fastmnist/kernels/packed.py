@@ -17,10 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from fastmnist.kernels.jit import entry, inlined
+from fastmnist.kernels.jit import entry, inlined, intrinsic
 from fastmnist.kernels.vectors import _address, _broadcast
 from fastmnist.parameters import LANES, aligned_zeros
 
@@ -226,14 +225,14 @@ def pack_row(X, first, columns, packed, r, one):
             k += LANES
         while k < end:  # written in any case; only what is not zero is kept
             x = X[np.uintp(first + k)]
-            entries[at].column = k
-            entries[at].value = x
+            entries[at]["column"] = k
+            entries[at]["value"] = x
             at += np.uintp(x != 0)
             k += 1
         bands[r, band] = at
         band += 1
-    entries[at].column = columns
-    entries[at].value = one
+    entries[at]["column"] = columns
+    entries[at]["value"] = one
     bands[r, band - 1] = at + np.uintp(1)
 
 
@@ -274,11 +273,15 @@ def pack_lanes(typingctx: Any, X: Any, first: Any, column: Any, entries: Any, at
 
 
 def _compressed(builder: Any, vector: Any, wanted: Any) -> Any:
-    """The wanted lanes side by side, and anything behind them."""
+    """The wanted lanes side by side, and zeros behind them.
+
+    Anything would do, but for the fourth byte of PIXELS, which only whole entries set: `value_of`
+    reads it, too.
+    """
     kind = ir.FunctionType(vector.type, [vector.type, wanted.type, vector.type])
     name = f"llvm.experimental.vector.compress.v{LANES}i32"
     function = cgutils.get_or_insert_function(builder.module, kind, name)
-    return builder.call(function, [vector, wanted, ir.Constant(vector.type, ir.Undefined)])
+    return builder.call(function, [vector, wanted, ir.Constant(vector.type, None)])
 
 
 @intrinsic

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
+
+from fastmnist.kernels.jit import intrinsic, jit
 
 # In the order in which a chunk of samples passes through them.
 PHASES = (
@@ -22,7 +23,10 @@ PHASES = (
     "first layer update",
     "later layers update",
 )
-FRESH, TURN, FORWARD, WAIT, LATER, LOSS, BACKWARD, UPDATE, LATER_UPDATE = range(len(PHASES))
+# numbers of NumPy, for the reason given at `network.FIRST`
+FRESH, TURN, FORWARD, WAIT, LATER, LOSS, BACKWARD, UPDATE, LATER_UPDATE = map(
+    np.int64, range(len(PHASES))
+)
 _LAST = len(PHASES)  # when the last phase ended
 
 
@@ -32,7 +36,7 @@ def new_ticks() -> NDArray[np.int64]:
 
 
 @intrinsic
-def _now(typingctx: Any) -> Any:
+def now(typingctx: Any) -> Any:
     """The processor's tick counter, which runs at a constant rate."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -43,35 +47,17 @@ def _now(typingctx: Any) -> Any:
     return types.int64(), codegen
 
 
+@jit
 def start(ticks):
     """The first phase begins now. Where `ticks` is None, as in a training, no code is made."""
-    raise NotImplementedError("compiled only")
+    if ticks is not None:
+        ticks[_LAST] = now()
 
 
-@overload(start)
-def _start(ticks):
-    if ticks == types.none:
-        return lambda ticks: None
-
-    def note(ticks):
-        ticks[_LAST] = _now()
-
-    return note
-
-
+@jit
 def lap(ticks, phase):
     """`phase` has been going on since the last call and ends now."""
-    raise NotImplementedError("compiled only")
-
-
-@overload(lap)
-def _lap(ticks, phase):
-    if ticks == types.none:
-        return lambda ticks, phase: None
-
-    def note(ticks, phase):
-        now = _now()
-        ticks[phase] += now - ticks[_LAST]
-        ticks[_LAST] = now
-
-    return note
+    if ticks is not None:
+        here = now()
+        ticks[phase] += here - ticks[_LAST]
+        ticks[_LAST] = here

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba.extending import overload
 from numpy.typing import NDArray
 
 from fastmnist.kernels import team
 from fastmnist.kernels.barrier import CLAIMED, fetch_add
-from fastmnist.kernels.jit import entry
+from fastmnist.kernels.jit import chosen, entry, kind_of
 from fastmnist.kernels.layer import add_parts, forward, forward_piece
 from fastmnist.kernels.network import (
     FIRST,
@@ -133,19 +132,16 @@ def outputs(words, weights, shapes, pieces, outputs, parts, panel, turned, order
         start = fetch_add(words, CLAIMED, GROUP)
 
 
+@chosen
 def _group(rows, order, start, samples, columns):
     """What enters the first layer: so many samples, from the start-th on."""
-    raise NotImplementedError("compiled only")
 
-
-@overload(_group)
-def _group_of(rows, order, start, samples, columns):
     def packed_now(rows, order, start, samples, columns):
         one = rows.one[0]
         for s in range(samples):
             pack_row(rows.X, (start + s) * columns, columns, rows.group, s, one)
         return Inputs(rows.group, order[:samples], FIRST)
 
-    if rows.instance_class is Unpacked:
+    if kind_of(rows) is Unpacked:
         return packed_now
     return lambda rows, order, start, samples, columns: Inputs(rows, order, start)

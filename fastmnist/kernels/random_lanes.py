@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba.core import types
-from numba.extending import intrinsic
 
 from fastmnist.counter_based import STREAMS
-from fastmnist.kernels.jit import jit
+from fastmnist.kernels.jit import intrinsic, jit
 from fastmnist.kernels.vectors import _broadcast
 
 

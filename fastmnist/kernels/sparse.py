@@ -11,9 +11,8 @@ each input, the list of its samples.
 from __future__ import annotations
 
 import numpy as np
-from numba.extending import overload
 
-from fastmnist.kernels.jit import jit
+from fastmnist.kernels.jit import chosen, jit
 from fastmnist.kernels.network import (
     ADDS,
     FIRST,
@@ -47,17 +46,13 @@ from fastmnist.kernels.vectors import (
 _AHEAD = 8  # samples whose rows are under way from memory
 
 
+@chosen
 def sum_of_rows(zero, entries, first, stop, matrix, origin, stride):
     """The sum of value * row `column` of `matrix`, over the entries from first to stop.
 
     Rows begin at `origin` and are `stride` apart; as many columns as `zero` has lanes.
     """
-    raise NotImplementedError("compiled only")
-
-
-@overload(sum_of_rows)
-def _sum_of_rows(zero, entries, first, stop, matrix, origin, stride):
-    return _sum_of_narrow_rows if zero.lanes == NARROW else _sum_of_wide_rows
+    return _sum_of_narrow_rows if len(zero) == NARROW else _sum_of_wide_rows
 
 
 def _sum_of_wide_rows(zero, entries, first, stop, matrix, origin, stride):

@@ -21,6 +21,7 @@ from numba._dispatcher import compute_fingerprint
 
 from fastmnist.checks import whole
 from fastmnist.kernels.barrier import ABANDONED, CANCEL, new_words
+from fastmnist.kernels.jit import OFF
 
 MOST_THREADS = 1024
 
@@ -60,7 +61,7 @@ _compiled: set[tuple[Any, ...]] = set()
 
 def compiled(kernel: Any, *args: Any) -> Any:
     """`kernel`, compiled for such arguments; by the calling thread, before any other starts."""
-    if not numba.config.DISABLE_JIT:
+    if not OFF:
         # Numba's own key for the types of arguments, known in 5 us; the types themselves take 240
         kinds = (kernel, *map(compute_fingerprint, args))
         if kinds not in _compiled:

@@ -11,14 +11,17 @@ array that begins on a cache line (`fastmnist.parameters.aligned_zeros`). Nothin
 from __future__ import annotations
 
 import math
+import platform
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.registry import cpu_target
-from numba.extending import intrinsic, models, register_model
+from numba.extending import models, register_model
 
+from fastmnist.kernels.jit import intrinsic
 from fastmnist.parameters import BLOCK, COLUMNS, LANES
 
 # A sum of rows is held in registers, as many columns at a time as fit. With more of them, what an
@@ -40,6 +43,9 @@ class VectorType(types.Type):
     def __init__(self, lanes: int) -> None:
         self.lanes = lanes
         super().__init__(name=f"float32x{lanes}")
+
+    def __len__(self) -> int:
+        return self.lanes
 
 
 @register_model(VectorType)
@@ -78,7 +84,7 @@ def _multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [a, b, c])
 
 
-@intrinsic(prefer_literal=True)
+@partial(intrinsic, prefer_literal=True)
 def zeros(typingctx: Any, lanes: Any) -> Any:
     """A vector of `lanes` zeros; `lanes` is a constant."""
     result = VectorType(lanes.literal_value)
@@ -454,3 +460,45 @@ def opaque(typingctx: Any, number: Any) -> Any:
         return builder.asm(kind, "", "=r,0", args, False)
 
     return types.uintp(types.uintp), codegen
+
+
+# Bits of the register MXCSR: denormal results and operands are 0. Other processors do not mind.
+_FLUSH = 0x8040 if platform.machine().lower() in ("x86_64", "amd64") else None
+
+
+@intrinsic
+def flush_denormals(typingctx: Any) -> Any:
+    """From now on this thread takes denormal numbers for 0; the state before, for `restore`."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        word = ir.IntType(32)
+        if _FLUSH is None:
+            return word(0)
+        room = cgutils.alloca_once(builder, word)
+        _mxcsr(builder, "st", room)
+        before = builder.load(room)
+        builder.store(builder.or_(before, word(_FLUSH)), room)
+        _mxcsr(builder, "ld", room)
+        return before
+
+    return types.uint32(), codegen
+
+
+@intrinsic
+def restore(typingctx: Any, state: Any) -> Any:
+    """As it was before `flush_denormals`."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if _FLUSH is not None:
+            _mxcsr(builder, "ld", cgutils.alloca_once_value(builder, args[0]))
+        return context.get_dummy_value()
+
+    return types.none(types.uint32), codegen
+
+
+def _mxcsr(builder: Any, way: str, room: Any) -> None:
+    """Load the register from `room`, or store it there."""
+    address = builder.bitcast(room, ir.IntType(8).as_pointer())
+    kind = ir.FunctionType(ir.VoidType(), [address.type])
+    name = f"llvm.x86.sse.{way}mxcsr"
+    builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [address])

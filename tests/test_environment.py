@@ -1,0 +1,58 @@
+"""The kernels where Numba's and OpenBLAS's variables are set: they agree with the reference."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# Compiled anew, and so as little of it as will do.
+PREDICTS = """
+import agreement
+from fastmnist import kernels
+
+for sizes, density in (((30, 20, 10), 0.2), ((70, 65, 17), 0.9)):
+    case = agreement.random_case(0, sizes, 150, density)
+    agreement.check_probabilities(kernels, case)
+"""
+LEARNS = f"{PREDICTS}    agreement.check_gradients(kernels, case)"
+
+SUITE = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_kernels.py"]
+
+OTHERS = {
+    "any": {"NUMBA_CPU_NAME": "generic", "OPENBLAS_CORETYPE": "Prescott"},
+    "Haswell": {"NUMBA_CPU_NAME": "haswell", "OPENBLAS_CORETYPE": "Haswell"},
+}
+
+
+def run(arguments, variables):
+    """Run Python with such variables, with the tests at hand."""
+    tests = Path(__file__).parent
+    found = os.pathsep.join([str(tests), str(tests.parent)])
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=tests.parent,
+        env=os.environ | {"PYTHONPATH": found} | variables,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.compiled
+@pytest.mark.fault(row=95)
+@pytest.mark.parametrize("processor", OTHERS)
+def test_code_for_other_processors_agrees(processor, times):
+    run(times(["-c", PREDICTS], SUITE), OTHERS[processor])
+
+
+@pytest.mark.compiled
+@pytest.mark.fault(row=96)
+def test_checked_bounds_are_kept(times):
+    run(times(["-c", PREDICTS], SUITE), {"NUMBA_BOUNDSCHECK": "1"})
+
+
+@pytest.mark.fault(row=96)
+def test_uncompiled_kernels_agree(times):
+    run(times(["-c", LEARNS], SUITE), {"NUMBA_DISABLE_JIT": "1"})
