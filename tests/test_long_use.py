@@ -5,7 +5,10 @@ import sys
 import processes
 import pytest
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
+    pytest.mark.compiled,
+]
 
 # The first hundred fill what Python, Numba and the allocator keep for later; after that, the
 # median over the last tenth is held against that over the first.

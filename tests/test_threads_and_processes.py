@@ -49,6 +49,7 @@ def ended(process):
 
 
 @pytest.mark.fault(row=80)
+@pytest.mark.compiled
 def test_any_number_of_threads_gives_one_hash(times, figure):
     repeats = times(1, 5)
     for name, options in NETWORKS.items():
