@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from fastmnist.training import Epoch, describe
+from fastmnist.history import Epoch, describe
 
 FAILED, INTERRUPTED = 1, 130
 _MOST_LINES = 50  # a training of more epochs prints every second, third, ... of them

@@ -49,6 +49,7 @@ from fastmnist.cli.options import (
 from fastmnist.cli.plots import plot
 from fastmnist.errors import DataError
 from fastmnist.files import atomic_write
+from fastmnist.history import History
 from fastmnist.metrics import Report
 from fastmnist.model import MLP
 from fastmnist.optimizers import OPTIMIZERS, SCHEDULES
@@ -58,7 +59,7 @@ from fastmnist.records import Record
 from fastmnist.server import HOST
 from fastmnist.server import server as page_server
 from fastmnist.terminal import FAILED, INTERRUPTED, Progress, note, reason, run, say, wanted
-from fastmnist.training import BACKENDS, History
+from fastmnist.training import BACKENDS
 
 EXPORTS = (".html", ".onnx", ".safetensors", ".npz")
 
