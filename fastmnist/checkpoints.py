@@ -78,24 +78,24 @@ def kept(
         if resume:
             saved = read(checkpoint.path)
             _check_same(checkpoint.path, saved, identity)
-            identity, progress = saved.identity, saved.progress
+            identity, progress, notes = saved.identity, saved.progress, saved.notes
             model.params = saved.params
         elif os.path.lexists(checkpoint.path):
             raise ValueError(
                 f"{checkpoint.path} is there already: resume it, remove it, or name another file"
             )
         else:
-            progress = Progress(State.zeros(model.params))
+            progress, notes = Progress(State.zeros(model.params)), checkpoint.notes
 
         def save() -> None:
-            write(checkpoint, Saved(model.params, progress, identity, checkpoint.notes))
+            write(checkpoint.path, Saved(model.params, progress, identity, notes))
 
         if not resume:
             save()  # what cannot be written is known now, and there is always one to resume
         yield progress, save
 
 
-def write(checkpoint: Checkpoint, saved: Saved) -> None:
+def write(path: str | os.PathLike[str], saved: Saved) -> None:
     """Write a checkpoint, whole or not at all."""
     progress = saved.progress
     header = {
@@ -119,7 +119,7 @@ def write(checkpoint: Checkpoint, saved: Saved) -> None:
     ):
         if params is not None and params.flat.any():  # what is not in the file is zero
             arrays |= arrays_of(params, prefix)
-    archive.write(checkpoint.path, header, arrays)
+    archive.write(path, header, arrays)
 
 
 def read(path: str | os.PathLike[str]) -> Saved:
