@@ -243,6 +243,7 @@ def test_a_sheet_without_digits_is_refused(tmp_path):
         read_digits(tmp_path / "blank.png")
 
 
+@pytest.mark.compiled
 def test_photos_prints_a_row_for_each_kind(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["photos", "--pictures", "1"])
     split = datasets.generate(3000, seed=0), datasets.generate(100, seed=1)
