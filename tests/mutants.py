@@ -1,0 +1,162 @@
+"""Mutation testing: change one operator or number at a time, and see whether a test notices.
+
+    python tests/mutants.py                                           # the reference, the readers
+    python tests/mutants.py fastmnist/idx.py                          # one file
+    NUMBA_DISABLE_JIT=1 python tests/mutants.py --at-most 200 fastmnist/kernels/*.py
+
+The mutants are Cosmic Ray's. They are made in mutants/tree, a copy of the sources, and what came of
+them is kept beside it: a second run of the same source tries those that survived, and those that
+are new, again. docs/mutants.md explains what survives.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import hashlib
+import os
+import random
+import re
+import resource
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cosmic_ray.commands
+from cosmic_ray.config import ConfigDict
+from cosmic_ray.work_db import use_db
+from cosmic_ray.work_item import TestOutcome, WorkerOutcome, WorkResult
+
+READERS = ["idx", "csv_files", "model", "exchange", "files", "datasets", "pictures"]
+
+# The tests of a file, where they are not all of tests/test_NAME.py (tests/test_kernels.py for a
+# kernel): few and quick, the likeliest first.
+TESTS = {
+    "model": "tests/test_model.py --deselect "
+    "tests/test_model.py::test_few_images_and_many_are_predicted_alike",
+    "exchange": "tests/test_exchange.py --deselect "
+    "tests/test_exchange.py::test_pytorch_loads_them_as_they_are",
+    "pictures": "tests/test_pictures.py -k 'not photos'",
+}
+
+# One or two likely mistakes for each operator; Cosmic Ray has eleven, of which the others are
+# noticed at once. Decorators stay: without compilation, @jit does nothing.
+KEPT = re.compile(
+    r"core/(NumberReplacer|AddNot|ExceptionReplacer|ZeroIterationForLoop"
+    r"|ReplaceTrueWithFalse|ReplaceFalseWithTrue|ReplaceAndWithOr|ReplaceOrWithAnd"
+    r"|ReplaceBreakWithContinue|ReplaceContinueWithBreak"
+    r"|ReplaceUnaryOperator_(Delete_\w+|Invert_USub)"
+    r"|ReplaceBinaryOperator_(Add_Sub|Sub_Add|Mul_Div|Div_Mul|Div_FloorDiv|FloorDiv_Div"
+    r"|FloorDiv_Mul|Mod_Div|Pow_Mul|LShift_RShift|RShift_LShift|BitAnd_BitOr|BitOr_BitAnd"
+    r"|BitXor_BitAnd)"
+    r"|ReplaceComparisonOperator_(Lt_LtE|Lt_GtE|LtE_Lt|LtE_Gt|Gt_GtE|Gt_LtE|GtE_Gt|GtE_Lt"
+    r"|Eq_NotEq|Eq_LtE|Eq_GtE|NotEq_Eq|NotEq_Lt|NotEq_Gt|Is_IsNot|IsNot_Is|In_NotIn|NotIn_In))$"
+)
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "mutants"
+TREE = FOLDER / "tree"
+
+
+def copy_sources() -> None:
+    """Make a tree whose files may be changed, also while somebody works on the real ones."""
+    shutil.rmtree(TREE, ignore_errors=True)
+    for part in ["fastmnist", "tests", "benchmarks"]:
+        shutil.copytree(ROOT / part, TREE / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", TREE)
+
+
+def test_command(module: Path) -> str:
+    """Return pytest for the tests of `module`, in a fixed order and with little to import."""
+    own = "test_kernels.py" if module.parent.name == "kernels" else f"test_{module.stem}.py"
+    tests = TESTS.get(module.stem, f"tests/{own}")
+    return f"{sys.executable} -m pytest -xq -p no:nbmake -p no:randomly -p no:cacheprovider {tests}"
+
+
+def seconds(command: str) -> float:
+    """Run the tests on the unchanged source, where they must pass."""
+    start = time.perf_counter()
+    if subprocess.run(["sh", "-c", command]).returncode:
+        raise SystemExit(f"these tests fail without any mutant: {command}")
+    return time.perf_counter() - start
+
+
+def annotations(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Return where the annotations are: they are not evaluated, so no mutant of one can matter."""
+    nodes = list(ast.walk(ast.parse(source)))
+    found = [getattr(node, "annotation", None) for node in nodes]
+    found += [getattr(node, "returns", None) for node in nodes]
+    return [
+        ((node.lineno, node.col_offset), (node.end_lineno, node.end_col_offset))
+        for node in found
+        if node is not None
+    ]
+
+
+def matters(mutation, source: str) -> bool:
+    """Return whether this is one of the `KEPT`, of code."""
+    row, column = start = mutation.start_pos
+    bare_star = source.splitlines()[row - 1][column : column + 2] == "*,"  # def f(a, *, b)
+    return (
+        KEPT.match(mutation.operator_name) is not None
+        and not bare_star
+        and not any(first <= start < last for first, last in annotations(source))
+    )
+
+
+def prepare(db, module: Path, at_most: int | None) -> None:
+    """Make the list of mutants and skip those that are not wanted."""
+    cosmic_ray.commands.init([module], db, {})
+    source = module.read_text("utf-8")
+    items = sorted(db.work_items, key=lambda item: (item.mutations[0].start_pos, str(item)))
+    wanted = [item for item in items if matters(item.mutations[0], source)]
+    if at_most is not None and at_most < len(wanted):
+        wanted = random.Random(0).sample(wanted, at_most)
+    ids = {item.job_id for item in items} - {item.job_id for item in wanted}
+    db.set_multiple_results(ids, WorkResult(worker_outcome=WorkerOutcome.SKIPPED))
+
+
+def run(module: Path, at_most: int | None) -> tuple[int, list[str]]:
+    """Try the mutants of a file; return how many there are, and the survivors as diffs."""
+    command = test_command(module)
+    timeout = 5 + 5 * seconds(command)
+    digest = hashlib.sha256(module.read_bytes() + str(at_most).encode()).hexdigest()[:8]
+    session = FOLDER / f"{module.stem}-{digest}.sqlite"
+    with use_db(session) as db:
+        if db.num_work_items == 0:
+            prepare(db, module, at_most)
+        with contextlib.closing(sqlite3.connect(session)) as connection, connection:
+            connection.execute("DELETE FROM work_results WHERE test_outcome = 'SURVIVED'")
+        settings = {"test-command": command, "timeout": timeout, "distributor": {"name": "local"}}
+        cosmic_ray.commands.execute(db, ConfigDict(settings))
+        tried = [r for _, r in db.results if r.worker_outcome is not WorkerOutcome.SKIPPED]
+    return len(tried), sorted(r.diff for r in tried if r.test_outcome is TestOutcome.SURVIVED)
+
+
+def main() -> None:
+    """Print the survivors of each file, and how many mutants were killed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("modules", nargs="*", type=Path)
+    parser.add_argument("--at-most", type=int, help="mutants of a file, drawn at random")
+    arguments = parser.parse_args()
+    modules = arguments.modules or [Path(f"fastmnist/{m}.py") for m in ["reference", *READERS]]
+
+    copy_sources()
+    os.chdir(TREE)
+    os.environ["PYTHONPATH"] = str(TREE)
+    resource.setrlimit(resource.RLIMIT_AS, (16 << 30, 16 << 30))  # a mutant may want all memory
+    lines = []
+    for module in modules:
+        total, survivors = run(module, arguments.at_most)
+        print(*survivors, sep="\n\n", flush=True)
+        killed = total - len(survivors)
+        lines.append(f"{module}: {killed} of {total} killed, {killed / total:.0%}")
+    print(*lines, sep="\n")
+
+
+if __name__ == "__main__":
+    main()
