@@ -89,3 +89,11 @@ def test_anything_else_is_refused_at_once(make, tmp_path):
     make(tmp_path / "file")
     with pytest.raises(DataError, match="file"), open_regular(tmp_path / "file"):
         pass
+
+
+def test_the_systems_reason_is_in_the_error(tmp_path):
+    with (
+        pytest.raises(DataError, match=r"missing cannot be read: No such file or directory$"),
+        open_regular(tmp_path / "missing"),
+    ):
+        pass
