@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from fastmnist.errors import DataError
-from fastmnist.files import atomic_write, cache_dir, open_regular
+from fastmnist.files import atomic_write, cache_dir, locked, open_regular
 
 
 def test_the_cache_folder_can_be_named(monkeypatch, tmp_path):
@@ -72,6 +72,52 @@ def test_a_writer_that_is_killed_leaves_the_old_file(tmp_path):
     done = subprocess.run([sys.executable, "-c", program, path])
     assert done.returncode == -9
     assert path.read_bytes() == b"old"
+    assert len(list(tmp_path.iterdir())) == 2
+    with atomic_write(path):
+        assert len(list(tmp_path.iterdir())) == 2  # ours: what the other has left is gone
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_error_names_the_file_not_its_temporary_name(tmp_path):
+    def fail():
+        with atomic_write(tmp_path / "file"):
+            raise OSError(28, "No space left on device")
+
+    for write, path in (
+        (fail, tmp_path / "file"),
+        (
+            lambda: atomic_write(tmp_path / "nowhere" / "file").__enter__(),
+            tmp_path / "nowhere/file",
+        ),
+    ):
+        with pytest.raises(OSError) as caught:
+            write()
+        assert caught.value.filename == str(path)
+
+
+LOCKER = """
+import sys, time
+from fastmnist.files import locked
+with locked(sys.argv[1]):
+    print("locked", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.fault(row=74)
+def test_a_lock_keeps_others_away_until_its_owner_is_gone(tmp_path):
+    path = tmp_path / "file"
+    owner = subprocess.Popen(
+        [sys.executable, "-c", LOCKER, path], stdout=subprocess.PIPE, text=True
+    )
+    assert owner.stdout.readline() == "locked\n"
+    with pytest.raises(DataError, match=f"process {owner.pid}"), locked(path):
+        pass
+    owner.kill()
+    owner.communicate()
+    with locked(path), pytest.raises(DataError, match=f"process {os.getpid()}"), locked(path):
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_regular_file_opens(tmp_path):
