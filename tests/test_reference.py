@@ -218,6 +218,24 @@ def test_the_loss_is_the_mean_of_its_definition(sizes):
     assert P.sum(axis=1) == pytest.approx(np.ones(11), rel=1e-14)
 
 
+def test_large_logits_overflow_nothing():
+    params = [(np.array([[1000.0, -1000.0, 0.0]]), np.zeros(3))]
+    X = np.array([[1.0], [-1.0]])
+    np.testing.assert_array_equal(reference.forward(params, X), [[1, 0, 0], [0, 1, 0]])
+    loss, gradients = reference.loss_and_gradients(params, X, np.array([1, 1]))
+    assert loss == 1000
+    assert all(np.isfinite(gradient).all() for gradient in flat(gradients))
+
+
+def test_no_other_numbers_than_uint8_are_pixels():
+    params = random_network(np.random.default_rng(0), (4, 3))
+    X = np.array([[0, 1, 1, 0], [1, 0, 1, 1]])
+    for dtype in (bool, np.int8, np.uint16, np.int64, np.float32):
+        np.testing.assert_array_equal(
+            reference.forward(params, X.astype(dtype)), reference.forward(params, X * 1.0)
+        )
+
+
 def test_all_classes_alike_lose_the_logarithm_of_their_number():
     params = [(np.zeros((4, 10)), np.full(10, 3.0))]
     loss, _ = reference.loss_and_gradients(params, np.ones((2, 4)), np.array([0, 9]))
@@ -391,6 +409,26 @@ def test_by_default_samples_are_taken_as_they_stand():
     reference.train_epoch(stood, X, y, batch_size=4)
     reference.train_epoch(ordered, X, y, batch_size=4, order=np.arange(10))
     assert all(np.array_equal(a, b) for a, b in zip(flat(stood), flat(ordered), strict=True))
+
+
+def test_by_default_64_samples_take_a_step_at_a_rate_of_a_tenth():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(130, 4)), rng.integers(0, 3, 130)
+    default = random_network(rng, (4, 3))
+    named = [(W.copy(), b.copy()) for W, b in default]
+    reference.train_epoch(default, X, y)
+    reference.train_epoch(named, X, y, learning_rate=0.1, batch_size=64)
+    assert all(np.array_equal(a, b) for a, b in zip(flat(default), flat(named), strict=True))
+
+
+def test_without_a_state_an_optimizer_begins_at_its_first_step():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(10, 4)), rng.integers(0, 3, 10)
+    without = random_network(rng, (4, 3))
+    fresh = [(W.copy(), b.copy()) for W, b in without]
+    reference.train_epoch(without, X, y, batch_size=4, optimizer=Adam())
+    reference.train_epoch(fresh, X, y, batch_size=4, optimizer=Adam(), state=State.zeros(fresh))
+    assert all(np.array_equal(a, b) for a, b in zip(flat(without), flat(fresh), strict=True))
 
 
 def test_a_batch_larger_than_the_set_is_all_of_it():
