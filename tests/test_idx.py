@@ -57,7 +57,14 @@ def test_a_cut_gzip_file_is_refused(end):
 
 @pytest.mark.parametrize(
     ("end", "message"),
-    [(0, "is empty"), (3, "begins with"), (9, "cut short"), (16, "only 0"), (-1, "only 59")],
+    [
+        (0, "is empty"),
+        (3, "begins with"),
+        (9, "cut short"),
+        (15, "cut short"),
+        (16, "only 0"),
+        (-1, "only 59"),
+    ],
 )
 def test_a_cut_plain_file_is_refused(end, message):
     assert message in refused(PLAIN[:end])
@@ -132,6 +139,20 @@ def test_a_bomb_is_unpacked_no_further_than_its_header_says():
 )
 def test_the_message_says_what_a_wrong_file_is(content, message):
     assert message in refused(content)
+
+
+def test_a_header_of_four_bytes_tells_the_type():
+    assert "holds int8, wanted uint8" in refused(bytes([0, 0, 9, 3]))
+
+
+def test_a_header_that_is_like_a_byte_swapped_one_is_not_called_so():
+    assert "holds type 0x00" in refused(bytes(16))
+    assert "begins with 01 08 08 03" in refused(bytes([1, 8, 8, 3]) + PLAIN[4:])
+
+
+def test_the_largest_set_in_use_is_within_the_limit():
+    emnist_by_class = (697_932, 28, 28)
+    assert "bytes, but there are only 0" in refused(idx.header(emnist_by_class))
 
 
 def test_images_given_as_labels_are_named():
