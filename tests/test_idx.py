@@ -147,12 +147,15 @@ def test_a_header_of_four_bytes_tells_the_type():
 
 def test_a_header_that_is_like_a_byte_swapped_one_is_not_called_so():
     assert "holds type 0x00" in refused(bytes(16))
-    assert "begins with 01 08 08 03" in refused(bytes([1, 8, 8, 3]) + PLAIN[4:])
+    for head in ([1, 8, 8, 3], [0, 8, 8, 3], [0, 9, 0, 0]):
+        assert f"begins with {bytes(head).hex(' ')}" in refused(bytes(head) + PLAIN[4:])
 
 
 def test_the_largest_set_in_use_is_within_the_limit():
     emnist_by_class = (697_932, 28, 28)
-    assert "bytes, but there are only 0" in refused(idx.header(emnist_by_class))
+    at_the_limit = (2**20, 2**5, 2**5)
+    for shape in (emnist_by_class, at_the_limit):
+        assert "bytes, but there are only 0" in refused(idx.header(shape))
 
 
 def test_images_given_as_labels_are_named():
