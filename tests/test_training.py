@@ -13,8 +13,9 @@ from agreement import EPS, flat, steps_apart
 
 import fastmnist as fm
 from fastmnist import kernels, metrics, reference, training
+from fastmnist.history import Epoch, History
 from fastmnist.optimizers import SGD, State, rates
-from fastmnist.training import Epoch, History, epoch_order, fit
+from fastmnist.training import epoch_order, fit
 
 BACKENDS = pytest.mark.parametrize("backend", training.BACKENDS)
 
