@@ -31,7 +31,17 @@ from cosmic_ray.config import ConfigDict
 from cosmic_ray.work_db import use_db
 from cosmic_ray.work_item import TestOutcome, WorkerOutcome, WorkResult
 
-READERS = ["idx", "csv_files", "archive", "model", "exchange", "files", "datasets", "pictures"]
+READERS = [
+    "idx",
+    "csv_files",
+    "archive",
+    "checkpoints",
+    "model",
+    "exchange",
+    "files",
+    "datasets",
+    "pictures",
+]
 
 # The tests of a file, where they are not all of tests/test_NAME.py (tests/test_kernels.py for a
 # kernel): few and quick, the likeliest first.
@@ -47,8 +57,14 @@ TESTS = {
     "pictures": "tests/test_pictures.py -k 'not photos'",
 }
 
-# Of pictures only what opens files: the rest is judged by how many digits of photos are read well.
-PARTS = {"pictures": {"read_digit", "_pixels", "_upright"}}
+# Of these only the functions that have to do with files. The rest of pictures.py, for one, is
+# judged by how many digits of photos are read well.
+PARTS = {
+    "model": r"save|load|_from_layers|_check\w*|\w+_of|\w+_in",
+    "exchange": r"\w+_safetensors|_check_digest|_digest",
+    "datasets": r"load|_split_csv|_find|_read_folder|_split",
+    "pictures": r"read_digit|_pixels|_upright",
+}
 
 # One or two likely mistakes for each operator; Cosmic Ray has eleven, of which the others are
 # noticed at once. Decorators stay: without compilation, @jit does nothing.
@@ -107,11 +123,11 @@ def annotations(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
 def matters(mutation, source: str) -> bool:
     """Return whether this is one of the `KEPT`, in the code that is asked about."""
     row, column = start = mutation.start_pos
-    parts = PARTS.get(mutation.module_path.stem)
+    parts = PARTS.get(mutation.module_path.stem, ".*")
     bare_star = source.splitlines()[row - 1][column : column + 2] == "*,"  # def f(a, *, b)
     return (
         KEPT.match(mutation.operator_name) is not None
-        and (parts is None or mutation.definition_name in parts)
+        and re.fullmatch(parts, mutation.definition_name or "")
         and not bare_star
         and not any(first <= start < last for first, last in annotations(source))
     )
