@@ -43,6 +43,14 @@ def test_what_is_written_is_read(array, zipped):
     np.testing.assert_array_equal(read, array)
 
 
+def test_gzip_may_repeat_what_was_long_before():
+    once = np.random.default_rng(0).integers(0, 256, (1, 150, 200), np.uint8)
+    twice = np.concatenate([once, once])
+    content = gzip.compress(idx.encode(twice))
+    assert len(content) < 1.1 * once.size
+    np.testing.assert_array_equal(idx.decode(content, 3, "file"), twice)
+
+
 def test_read_takes_a_file_by_its_content_not_by_its_name(tmp_path):
     (tmp_path / "plain.gz").write_bytes(PLAIN)
     (tmp_path / "zipped").write_bytes(ZIPPED)
@@ -97,6 +105,12 @@ def test_the_digest_notices_a_flipped_bit(bit):
     except DataError:
         return
     assert idx.sha256(read) != idx.sha256(IMAGES)
+
+
+def test_the_message_says_what_should_be_there():
+    assert "some/file: 5 images of 4 x 3 are 60 bytes" in refused(PLAIN[:-1])
+    labels = idx.encode(np.zeros(1200, np.uint8))
+    assert "some/file: 1,200 labels are 1,200 bytes" in refused(labels[:-1], dimensions=1)
 
 
 def test_extra_bytes_are_refused():
@@ -166,7 +180,7 @@ def test_images_given_as_labels_are_named():
 def test_every_other_type_is_refused(code):
     content = bytes([0, 0, code, 3]) + PLAIN[4:]
     names = {9: "int8", 11: "int16", 12: "int32", 13: "float32", 14: "float64"}
-    assert names.get(code, f"0x{code:02x}") in refused(content)
+    assert f"holds {names.get(code, f'type 0x{code:02x}')}, wanted uint8" in refused(content)
 
 
 @pytest.mark.parametrize("dimensions", [0, 2, 4, 255])
@@ -229,3 +243,5 @@ def test_a_file_over_the_limit_is_refused(tmp_path, monkeypatch):
     (tmp_path / "file").write_bytes(PLAIN)
     with pytest.raises(DataError, match="has 76 bytes, more than 59"):
         idx.read(tmp_path / "file", 3)
+    monkeypatch.setattr(idx, "LIMIT", 76)
+    np.testing.assert_array_equal(idx.read(tmp_path / "file", 3), IMAGES)
