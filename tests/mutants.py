@@ -50,7 +50,7 @@ MODEL = (
     "tests/test_model.py::test_few_images_and_many_are_predicted_alike"
 )
 TESTS = {
-    "archive": MODEL,
+    "archive": f"tests/test_archive.py {MODEL}",
     "model": MODEL,
     "exchange": "tests/test_exchange.py --deselect "
     "tests/test_exchange.py::test_pytorch_loads_them_as_they_are",
