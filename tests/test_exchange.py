@@ -104,8 +104,14 @@ def test_what_is_no_such_network_is_refused(tmp_path):
     for tensors, message in (
         ({"w": W}, "wanted tensors 0.weight"),
         ({}, "wanted tensors"),
+        ({"0.weight": W, "0.bias": b, "more": b}, "wanted tensors"),
+        ({"0.weight": W, "0.bias": b, "1.weight": W, "1.bias": b}, "wanted tensors"),
         ({"0.weight": W, "0.bias": b[:2]}, "do not fit"),
+        ({"0.weight": W[:2], "0.bias": b}, "do not fit"),
+        ({"0.weight": W[0], "0.bias": np.zeros((), np.float32)}, "do not fit"),
+        ({"0.weight": W.reshape(2, 2, 3), "0.bias": np.zeros((2, 2), np.float32)}, "do not fit"),
         ({"0.weight": W, "0.bias": b, "2.weight": W, "2.bias": b}, "do not fit"),
+        ({"0.weight": W, "0.bias": b, "2.weight": W[:, :2], "2.bias": b}, "do not fit"),
         ({"0.weight": W.astype(np.float64), "0.bias": b}, "is float64"),
         ({"0.weight": np.full_like(W, np.nan), "0.bias": b}, "NaN"),
     ):
