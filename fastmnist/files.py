@@ -72,7 +72,7 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[
             raise
     except OSError as error:
         if error.errno and prefix in str(error.filename or prefix):
-            error.filename, error.filename2 = str(path), None  # not the temporary one, or none
+            error.filename = str(path)  # not the temporary one, or none
         raise
 
 

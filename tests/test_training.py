@@ -387,6 +387,7 @@ def wait_for_threads_but(before):
         time.sleep(0.001)
 
 
+@pytest.mark.fault(row=76)
 @BACKENDS
 def test_a_callback_that_raises_ends_training_after_its_epoch(backend, no_thread_stays):
     def stop(model, epoch):
