@@ -55,11 +55,14 @@ MODEL = (
     "tests/test_model.py --deselect "
     "tests/test_model.py::test_few_images_and_many_are_predicted_alike"
 )
+EXCHANGE = (
+    "tests/test_exchange.py --deselect tests/test_exchange.py::test_pytorch_loads_them_as_they_are"
+)
 TESTS = {
     "archive": f"tests/test_archive.py {MODEL}",
-    "model": MODEL,
-    "exchange": "tests/test_exchange.py --deselect "
-    "tests/test_exchange.py::test_pytorch_loads_them_as_they_are",
+    "checkpoints": "tests/test_checkpoints.py -k 'not numba and not batch'",
+    "model": f"{MODEL} {EXCHANGE}",
+    "exchange": EXCHANGE,
     "pictures": "tests/test_pictures.py -k 'not photos'",
 }
 

@@ -161,8 +161,9 @@ def test_a_header_of_four_bytes_tells_the_type():
 
 def test_a_header_that_is_like_a_byte_swapped_one_is_not_called_so():
     assert "holds type 0x00" in refused(bytes(16))
+    assert "begins with 03 08, not" in refused(bytes([3, 8]))
     for head in ([1, 8, 8, 3], [0, 8, 8, 3], [0, 9, 0, 0]):
-        assert f"begins with {bytes(head).hex(' ')}" in refused(bytes(head) + PLAIN[4:])
+        assert f"begins with {bytes(head).hex(' ')}, not" in refused(bytes(head) + PLAIN[4:])
 
 
 def test_the_largest_set_in_use_is_within_the_limit():

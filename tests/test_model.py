@@ -97,6 +97,14 @@ def test_impossible_sizes_are_refused_before_anything_is_allocated(sizes, error)
         fm.MLP(sizes)
 
 
+def test_as_many_parameters_as_are_allowed_may_be_asked_for(monkeypatch):
+    monkeypatch.setattr("fastmnist.model._MOST_PARAMETERS", (6 + 1) * 5 + (5 + 1) * 3)
+    assert fm.MLP((6, 5, 3)).sizes == (6, 5, 3)
+    for sizes in ((7, 5, 3), (6, 6, 3), (6, 5, 4)):
+        with pytest.raises(ValueError, match=r"sizes \["):
+            fm.MLP(sizes)
+
+
 @pytest.mark.parametrize(
     ("seed", "error"), [(None, TypeError), (-1, ValueError), (2**64, ValueError), (0.5, TypeError)]
 )
@@ -282,6 +290,7 @@ def test_the_tests_way_of_writing_is_accepted(saved, model):
             r"'b0' is float32 of shape \(4,\), wanted float32 of shape \(5,\)",
         ),
         "array of another dtype": (lambda h, a: a.update(b0=np.zeros(5)), "'b0' is float64"),
+        "whole numbers": (lambda h, a: a.update(b0=np.zeros(5, np.int16)), "'b0' is int16"),
         "NaN": (lambda h, a: a["W0"].__setitem__((2, 3), np.nan), "'W0' holds NaN"),
         "infinity": (lambda h, a: a["b1"].__setitem__(0, -np.inf), "'b1' holds NaN or infinite"),
         "version 1 without its checksum": (lambda h, a: h.update(version=1), "checksum"),
