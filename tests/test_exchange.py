@@ -114,6 +114,10 @@ def test_what_is_no_such_network_is_refused(tmp_path):
         ({"0.weight": W, "0.bias": b, "2.weight": W[:, :2], "2.bias": b}, "do not fit"),
         ({"0.weight": W.astype(np.float64), "0.bias": b}, "is float64"),
         ({"0.weight": np.full_like(W, np.nan), "0.bias": b}, "NaN"),
+        (
+            {"0.weight": W, "0.bias": b, "2.weight": W[:, :3].astype(np.float64), "2.bias": b},
+            r"'2\.weight' is float64",
+        ),
     ):
         path.write_bytes(numpy.save(tensors))
         with pytest.raises(ModelFileError, match=message):
