@@ -63,7 +63,7 @@ TESTS = {
     "checkpoints": "tests/test_checkpoints.py -k 'not numba and not batch'",
     "model": f"{MODEL} {EXCHANGE}",
     "exchange": EXCHANGE,
-    "pictures": "tests/test_pictures.py -k 'not photos'",
+    "pictures": "tests/test_pictures.py -k 'not photos and not order'",
 }
 
 # Of these only the functions that have to do with files. The rest of pictures.py, for one, is

@@ -214,6 +214,12 @@ def test_found_nowhere_lists_every_place_and_what_to_do(nowhere, monkeypatch):
     assert len(lines) == 8
 
 
+@pytest.mark.parametrize("name", download.SETS)
+def test_a_named_set_is_that_set_or_none(nowhere, name):
+    with pytest.raises(DownloadError, match=f"^{download.SETS[name].title} was not found"):
+        fm.load(name)
+
+
 def test_an_environment_that_is_not_set_is_listed(nowhere):
     with pytest.raises(DownloadError, match="FASTMNIST_DATA is not set"):
         fm.load("kmnist")
