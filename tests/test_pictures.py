@@ -110,11 +110,12 @@ def test_turned_transparent_and_deep_pictures_are_read_alike(tmp_path, digits):
     exif[0x0112] = 6  # to be turned right by a quarter
     Image.fromarray(255 - np.rot90(large)).save(tmp_path / "turned.png", exif=exif)
     Image.fromarray(large.astype(np.uint16) * 9).save(tmp_path / "deep.png")
+    Image.fromarray(large.astype(np.uint16) * 9 + 5000).save(tmp_path / "from 5000.png")
     drawn = np.zeros((*large.shape, 4), np.uint8)
     drawn[..., 3] = large  # black ink on nothing
     Image.fromarray(drawn).save(tmp_path / "transparent.png")
 
-    for name in ("turned", "deep", "transparent"):
+    for name in ("turned", "deep", "from 5000", "transparent"):
         np.testing.assert_array_equal(read_digit(tmp_path / f"{name}.png"), wanted, name)
 
 
