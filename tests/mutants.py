@@ -188,10 +188,11 @@ def run(module: Path, at_most: int | None) -> tuple[str, list[str]]:
             connection.execute("DELETE FROM work_results WHERE test_outcome = 'SURVIVED'")
         settings = {"test-command": tests, "timeout": timeout, "distributor": {"name": "local"}}
         cosmic_ray.commands.execute(db, ConfigDict(settings))
-        tried = [r for _, r in db.results if r.worker_outcome is not WorkerOutcome.SKIPPED]
-    survivors = sorted(r.diff for r in tried if r.test_outcome is TestOutcome.SURVIVED)
-    killed, late = len(tried) - len(survivors), sum(r.output == "timeout" for r in tried)
-    share = f"{killed} of {len(tried)} killed, {killed / len(tried):.0%}"
+        results = [result for _, result in db.results]
+    killed = [r for r in results if r.test_outcome is TestOutcome.KILLED]
+    survivors = sorted(r.diff for r in results if r.test_outcome is TestOutcome.SURVIVED)
+    total, late = len(killed) + len(survivors), sum(r.output == "timeout" for r in killed)
+    share = f"{len(killed)} of {total} killed, {len(killed) / total:.0%}"
     return f"{module}: {share} ({late} for taking ten times as long)", survivors
 
 
