@@ -143,6 +143,17 @@ def test_ink_on_nothing_is_seen_on_the_paper_that_shows_it(tmp_path, digits, bri
     np.testing.assert_array_equal(read_digit(tmp_path / "drawn.png"), digit)
 
 
+def test_ink_that_paper_shines_through_is_as_if_on_paper(tmp_path, digits):
+    opaque = np.kron(np.pad(digits.images[2], 4), np.ones((6, 6), np.uint8))
+    ink = np.linspace(0, 120, opaque.size).reshape(opaque.shape).astype(np.uint8)
+    Image.fromarray(np.dstack([ink, opaque])).save(tmp_path / "drawn.png")
+    share = opaque / 255
+    flat = np.rint(ink * share + 255 * (1 - share)).astype(np.uint8)
+    Image.fromarray(flat).save(tmp_path / "flat.png")
+    drawn, wanted = (read_digit(tmp_path / f"{name}.png").astype(int) for name in ("drawn", "flat"))
+    assert np.abs(drawn - wanted).max() <= 2  # grey levels
+
+
 def test_deep_pictures_may_use_as_few_levels_as_they_like(tmp_path, digits):
     inked = np.kron(np.pad(digits.images[2], 4) > 127, np.ones((6, 6), bool))
     Image.fromarray(inked.astype(np.uint8) * 255).save(tmp_path / "plain.png")
