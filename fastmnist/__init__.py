@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from fastmnist.augment import Augmentation, augmented
     from fastmnist.datasets import Dataset, load
     from fastmnist.errors import DataError, DivergedError, DownloadError, ModelFileError
+    from fastmnist.history import Epoch, History
     from fastmnist.kernels import warmup
     from fastmnist.metrics import Report, evaluate
     from fastmnist.model import MLP
     from fastmnist.optimizers import SGD, Adam
-    from fastmnist.training import Epoch, History, fit
+    from fastmnist.training import fit
 
 __version__ = "0.1.0"
 
@@ -43,8 +44,8 @@ _HOMES = {
     "MLP": "model",
     "Adam": "optimizers",
     "SGD": "optimizers",
-    "Epoch": "training",
-    "History": "training",
+    "Epoch": "history",
+    "History": "history",
     "fit": "training",
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import re
@@ -154,19 +153,10 @@ def _keep(path: Path, content: bytes) -> None:
     """Write a file into the cache, or warn that it could not be."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(path.parent)
         with atomic_write(path) as file:
             file.write(content)
     except OSError as error:
         _warn(f"downloads cannot be kept in {path.parent}: {error.strerror}")
-
-
-def _sweep(folder: Path) -> None:
-    """Remove the temporary files of processes that were killed while they wrote."""
-    for left in folder.glob(".*"):
-        with contextlib.suppress(FileNotFoundError):  # another process sweeps too
-            if left.stat().st_mtime < time.time() - 3600:
-                left.unlink()
 
 
 @functools.cache  # one warning for the four files

@@ -14,4 +14,14 @@ class ModelFileError(ValueError):
 
 
 class DivergedError(ArithmeticError):
-    """The loss or a parameter became NaN or infinite."""
+    """The loss or a parameter became NaN or infinite.
+
+    Attributes
+    ----------
+    epoch, batch : int
+        When, both from 1.
+    """
+
+    def __init__(self, message: str, *, epoch: int, batch: int) -> None:
+        super().__init__(message)
+        self.epoch, self.batch = epoch, batch

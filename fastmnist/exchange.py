@@ -5,6 +5,8 @@ Which format a file has is told by its ending; `fastmnist.MLP.save` and `load` c
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from importlib import import_module
 from itertools import pairwise
@@ -15,6 +17,8 @@ from numpy.typing import NDArray
 
 Layers = Sequence[tuple[NDArray[Any], NDArray[Any]]]
 
+_SHA256, _NO_DIGEST = "fastmnist.sha256", "0" * 64
+
 OPSET, IR_VERSION = 17, 8  # which every ONNX Runtime since 1.15 reads
 
 
@@ -22,14 +26,16 @@ def to_safetensors(params: Layers) -> bytes:
     """A network as PyTorch's `nn.Sequential` of `nn.Linear` and `nn.ReLU` would name it.
 
     ``0.weight`` of shape (outputs, inputs), ``0.bias``, ``2.weight``, ...: layers are numbered by
-    twos, since ReLUs stand between them.
+    twos, since ReLUs stand between them. The metadata holds SHA-256 of the file, computed where it
+    has 64 zeros in its place.
     """
     tensors = {}
     for layer, (W, b) in enumerate(params):
         tensors[f"{2 * layer}.weight"] = np.ascontiguousarray(W.T)
         tensors[f"{2 * layer}.bias"] = np.ascontiguousarray(b)
-    content: bytes = _needed("safetensors.numpy").save(tensors, {"format": "pt"})
-    return content
+    metadata = {"format": "pt", "fastmnist": "1", _SHA256: _NO_DIGEST}
+    content: bytes = _needed("safetensors.numpy").save(tensors, metadata)
+    return content.replace(_NO_DIGEST.encode(), _digest(content).encode(), 1)
 
 
 def from_safetensors(content: bytes) -> Layers:
@@ -38,8 +44,9 @@ def from_safetensors(content: bytes) -> Layers:
     Raises
     ------
     ValueError
-        If it holds anything else than such layers.
+        If it is damaged, or holds anything else than such layers.
     """
+    _check_digest(content)
     tensors = _needed("safetensors.numpy").load(content)
     count = len(tensors) // 2
     names = [f"{2 * layer}.{kind}" for layer in range(count) for kind in ("weight", "bias")]
@@ -53,6 +60,21 @@ def from_safetensors(content: bytes) -> Layers:
         if W.ndim != 2 or b.shape != W.shape[1:] or W.shape[1] != V.shape[0]:
             raise ValueError(f"shapes {W.T.shape} and {b.shape} do not fit together")
     return layers
+
+
+def _check_digest(content: bytes) -> None:
+    """Raise ValueError where a file of this package is not as it was written."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    metadata = json.loads(content[8:end]).get("__metadata__", {})
+    if metadata.keys() & {"fastmnist", _SHA256}:  # either: a bit of the other's name may be wrong
+        found = str(metadata.get(_SHA256))
+        blank = content[:end].replace(found.encode(), _NO_DIGEST.encode(), 1)
+        if _digest(blank + content[end:]) != found:
+            raise ValueError("damaged: the checksum does not fit; take another copy")
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def to_onnx(params: Layers) -> bytes:

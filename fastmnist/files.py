@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import platform
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -44,7 +46,8 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[
     """Open a file that appears under `path`, whole, when the block ends without an exception.
 
     It is written under a temporary name in the same folder, synced, and moved into place. A link
-    is followed; the mode of a file that was there before is kept.
+    is followed; the mode of a file that was there before is kept. What writers of the same file
+    have left who were killed is removed.
 
     Raises
     ------
@@ -52,18 +55,91 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[
         If it cannot be written; what was there before is unchanged.
     """
     target = Path(path).resolve()
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    prefix = f"{_prefix(target)}{os.getpid()}."
+    _sweep(target)
     try:
-        with os.fdopen(descriptor, mode) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, _mode_for(target))
-        os.replace(temporary, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
+        descriptor, temporary = tempfile.mkstemp(prefix=prefix, dir=target.parent)
+        try:
+            with os.fdopen(descriptor, mode) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, _mode_for(target))
+            os.replace(temporary, target)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+    except OSError as error:
+        if error.errno and prefix in str(error.filename or prefix):
+            error.filename = str(path)  # not the temporary one, or none
         raise
+
+
+def _prefix(target: Path) -> str:
+    """How the temporary names of a file begin on this machine; a process number follows."""
+    return f".{target.name}.{platform.node()}-"
+
+
+def _sweep(target: Path) -> None:
+    """Remove what processes of this machine that are gone have left of `target`."""
+    prefix = _prefix(target)
+    with contextlib.suppress(OSError):  # another process sweeps too
+        for left in os.scandir(target.parent):
+            writer = left.name.removeprefix(prefix).partition(".")[0]
+            if left.name.startswith(prefix) and writer.isdigit() and not _alive(int(writer)):
+                os.unlink(left)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
+
+
+@contextlib.contextmanager
+def locked(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Keep other processes that ask for the same lock from `path` until the block ends.
+
+    The lock of a process that is gone, however it ended, does not count.
+
+    Raises
+    ------
+    DataError
+        If another one has it; names its process.
+    OSError
+        If the lock, a file beside `path`, cannot be made.
+    """
+    target = Path(path).resolve()
+    lock = target.with_name(f".{target.name}.lock")
+    descriptor = _locked(lock, path)
+    try:
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, str(os.getpid()).encode())
+        yield
+    finally:
+        os.unlink(lock)
+        os.close(descriptor)
+
+
+def _locked(lock: Path, path: str | os.PathLike[str]) -> int:
+    while True:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if lock.exists() and os.path.samestat(os.stat(lock), os.fstat(descriptor)):
+                return descriptor
+        except BlockingIOError:
+            holder = os.read(descriptor, 20).decode() or "another"
+            os.close(descriptor)
+            raise DataError(
+                f"{path} is in use by process {holder}; wait for it, or name another file"
+            ) from None
+        os.close(descriptor)  # its owner has just removed it
 
 
 def _mode_for(target: Path) -> int:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 import os
 import sys
-import zipfile
 from collections.abc import Sequence
 from itertools import pairwise
 from types import ModuleType
@@ -16,12 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastmnist import checks, exchange, reference
-from fastmnist.errors import DataError, ModelFileError
-from fastmnist.files import atomic_write, open_regular
+from fastmnist import archive, checks, exchange, reference
+from fastmnist.errors import ModelFileError
+from fastmnist.files import atomic_write
 from fastmnist.parameters import Parameters
 
-FORMAT_VERSION = 1
 _MOST_PARAMETERS = 2**31  # 8 GiB of float32; a mistyped size fails before anything is allocated
 _SEED_LIMIT = 2**63 - 1
 _FEW = 64  # images; for fewer, NumPy's products take less time than loading Numba and the kernels
@@ -155,23 +150,19 @@ class MLP:
             raise ValueError("the parameters hold NaN or infinite numbers; the model is not saved")
         ending = os.path.splitext(path)[1].lower()
         if ending in (".safetensors", ".onnx"):
-            write = exchange.to_onnx if ending == ".onnx" else exchange.to_safetensors
-            content = write(self.params)
+            pack = exchange.to_onnx if ending == ".onnx" else exchange.to_safetensors
+            content = pack(self.params)
             with atomic_write(path) as file:
                 file.write(content)
-            return
-        arrays: dict[str, NDArray[Any]] = {}
-        for layer, (W, b) in enumerate(self.params):
-            arrays[f"W{layer}"], arrays[f"b{layer}"] = W, b
-        header = {"version": FORMAT_VERSION, "sizes": self.sizes, "sha256": _digest(arrays)}
-        with atomic_write(path) as file:
-            np.savez(file, header=np.array(json.dumps(header)), **arrays)  # type: ignore[arg-type]
+        else:
+            archive.write(path, {"sizes": self.sizes}, arrays_of(self.params))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> MLP:
         """Read a model that `save` has written: .npz, or .safetensors by its ending.
 
-        Nothing in the file is executed. An .onnx file is for other tools.
+        Of a checkpoint of `fastmnist.fit`, it is the model as of the last whole epoch. Nothing in
+        the file is executed. An .onnx file is for other tools.
 
         Raises
         ------
@@ -180,38 +171,19 @@ class MLP:
         ImportError
             If the format needs a package that is not installed.
         """
-        try:
-            with open_regular(path) as file:
-                content = file.read()
-        except DataError as error:
-            raise ModelFileError(str(error)) from None
         ending = os.path.splitext(path)[1].lower()
         if ending == ".onnx":
             raise ModelFileError(f"{path}: .onnx files are not read; load the .npz or .safetensors")
         if ending == ".safetensors":
-            return cls._from_layers(path, content)
-        try:
-            arrays = _read_arrays(content)
-            header = json.loads(str(arrays.pop("header")))
-            version = checks.whole("version", header["version"], 1)
-            sizes = _checked(header["sizes"])
-        except Exception as error:  # zipfile and NumPy raise whatever they stumble over
-            raise ModelFileError(f"{path}: not a readable fastmnist model: {error}") from error
-        if version > FORMAT_VERSION:
-            raise ModelFileError(
-                f"{path}: model format {version}, this fastmnist reads up to {FORMAT_VERSION}; "
-                "install a newer fastmnist"
-            )
+            return cls._from_layers(path, archive.read_bytes(path))
+        header, arrays = archive.read(path)
         model = cls.__new__(cls)
-        model._params = Parameters(sizes)
-        for layer, (W, b) in enumerate(model._params):
-            for name, wanted in ((f"W{layer}", W), (f"b{layer}", b)):
-                _check_array(path, arrays, name, wanted.shape)
-            model._params[layer] = (arrays[f"W{layer}"], arrays[f"b{layer}"])
-        if set(arrays) != {f"{kind}{layer}" for layer in range(len(sizes) - 1) for kind in "Wb"}:
-            raise ModelFileError(f"{path}: holds arrays that a model {list(sizes)} does not have")
-        if header.get("sha256") != _digest(arrays):
-            raise ModelFileError(f"{path}: damaged: the checksum does not fit; save it again")
+        model._params = params_in(arrays, sizes_in(header, path), path)
+        if arrays and "training" not in header:  # else a checkpoint, which holds more
+            raise ModelFileError(
+                f"{path}: holds arrays that a model {list(model.sizes)} does not have: "
+                f"{', '.join(sorted(arrays)[:3])}"
+            )
         return model
 
     @classmethod
@@ -243,22 +215,34 @@ def _checked(sizes: Any) -> tuple[int, ...]:
     return checked
 
 
-def _digest(arrays: dict[str, NDArray[Any]]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(arrays):
-        digest.update(f"{name} {arrays[name].shape} ".encode())
-        digest.update(np.ascontiguousarray(arrays[name], "<f4").tobytes())
-    return digest.hexdigest()
+def arrays_of(params: Parameters, prefix: str = "") -> archive.Arrays:
+    """Parameters under the names that they have in a file: W0, b0, W1, ..."""
+    return {
+        f"{prefix}{kind}{layer}": array
+        for layer, pair in enumerate(params)
+        for kind, array in zip("Wb", pair, strict=True)
+    }
 
 
-def _read_arrays(content: bytes) -> dict[str, NDArray[Any]]:
-    """All arrays of an .npz file whose members are stored, not compressed, and hold no objects."""
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        for member in archive.infolist():
-            if member.compress_type != zipfile.ZIP_STORED or member.file_size > len(content):
-                raise ValueError(f"member {member.filename!r} is compressed")
-    with np.load(io.BytesIO(content), allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+def params_in(
+    arrays: archive.Arrays, sizes: tuple[int, ...], path: Any, prefix: str = ""
+) -> Parameters:
+    """Parameters of these sizes, taken out of the arrays of a file."""
+    params = Parameters(sizes)
+    for layer, (W, b) in enumerate(params):
+        names = f"{prefix}W{layer}", f"{prefix}b{layer}"
+        for name, wanted in zip(names, (W, b), strict=True):
+            _check_array(path, arrays, name, wanted.shape)
+        params[layer] = (arrays.pop(names[0]), arrays.pop(names[1]))
+    return params
+
+
+def sizes_in(header: dict[str, Any], path: Any) -> tuple[int, ...]:
+    """The layer sizes that the header of a file tells."""
+    try:
+        return _checked(header["sizes"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelFileError(f"{path}: not a readable fastmnist file: {error}") from error
 
 
 def _check_array(path: Any, arrays: dict[str, Any], name: str, shape: tuple[int, ...]) -> None:

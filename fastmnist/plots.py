@@ -31,8 +31,8 @@ from fastmnist import reference
 if TYPE_CHECKING:
     from fastmnist.augment import Augmentation
     from fastmnist.datasets import Dataset
+    from fastmnist.history import Epoch
     from fastmnist.model import MLP
-    from fastmnist.training import Epoch
 
 INK, GREY, RULE = "#20242c", "#6b7280", "#cfd3da"
 ACCENT, BLUE = "#d55e00", "#0072b2"  # told apart with every kind of colour vision (Okabe, Ito)

@@ -14,9 +14,10 @@ import numpy as np
 
 from fastmnist.augment import Augmentation
 from fastmnist.datasets import Dataset
+from fastmnist.history import History
 from fastmnist.model import MLP
 from fastmnist.optimizers import SGD, Adam, Schedule, optimizer_named, usual_rate
-from fastmnist.training import History, fit
+from fastmnist.training import fit
 
 MACHINE = "two virtual Zen 5 processors"  # where the recipes were measured
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from fastmnist.errors import DataError
 from fastmnist.files import atomic_write, open_regular
-from fastmnist.training import Epoch
+from fastmnist.history import Epoch
 
 
 @dataclass(frozen=True)

@@ -190,8 +190,8 @@ def train_epoch(
     state : optional
         What the optimiser carries from epoch to epoch: its ``velocity`` and ``squares``, each
         shaped like `params`, and its ``steps`` are changed in place.
-    order : ndarray of int, shape (n,), optional
-        In which order the samples are taken; by default as they stand.
+    order : ndarray of int, optional
+        Which samples are taken, and in which order; by default all, as they stand.
 
     Returns
     -------
@@ -199,7 +199,7 @@ def train_epoch(
         Loss in nats per image, each batch measured before its own step.
     """
     order = np.arange(len(X)) if order is None else order
-    batches = range(0, len(X), batch_size)
+    batches = range(0, len(order), batch_size)
     step_rates = np.broadcast_to(np.asarray(learning_rate, params[0][0].dtype), len(batches))
     update = optimizer.update if optimizer else _descend
     velocity = state.velocity if state else _zeros_like(params)
@@ -225,7 +225,7 @@ def train_epoch(
             update(b, db, vb, sb, rate, step)
     if state:
         state.steps = before + len(batches)
-    return float(total / (len(X) if weights is None else weights.sum()))
+    return float(total / (len(order) if weights is None else weights[order].sum()))
 
 
 def prepare(X: Array) -> Array:

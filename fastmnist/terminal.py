@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -13,10 +15,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from fastmnist.training import Epoch, describe
+from fastmnist.history import Epoch, describe
 
-FAILED, INTERRUPTED = 1, 130
+FAILED, INTERRUPTED, TERMINATED = 1, 130, 143
 _MOST_LINES = 50  # a training of more epochs prints every second, third, ... of them
+
+
+class Terminated(BaseException):
+    """SIGTERM has come; like KeyboardInterrupt, no error that a program handles."""
 
 
 @dataclass
@@ -44,11 +50,11 @@ def say(message: str) -> None:
 class Progress:
     """A callback of `fit`: a line per epoch, and on a terminal a bar below them."""
 
-    def __init__(self, epochs: int) -> None:
+    def __init__(self, epochs: int, done: int = 0) -> None:
         from rich import progress
         from rich.console import Console
 
-        self._done, self._epochs = 0, epochs
+        self._done, self._epochs = done, epochs
         self._every = math.ceil(epochs / _MOST_LINES)
         console = Console(stderr=True)
         self._bar = progress.Progress(
@@ -60,7 +66,7 @@ class Progress:
             transient=True,
             disable=wanted.quiet or not sys.stderr.isatty() or console.is_dumb_terminal,
         )
-        self._task = self._bar.add_task("training", total=epochs)
+        self._task = self._bar.add_task("training", total=epochs, completed=done)
 
     def __enter__(self) -> Progress:
         self._bar.start()
@@ -81,7 +87,7 @@ class Progress:
 def run(command: Callable[[], int]) -> int:
     """Call `command` and return the exit code of the process: its own, or that of its failure."""
     wanted.quiet = wanted.verbose = False  # until the command line says otherwise
-    with _safe_streams(), warnings.catch_warnings():
+    with _safe_streams(), _signals_raise(), warnings.catch_warnings():
         warnings.showwarning = _show_warning  # type: ignore[assignment]
         code = _exit_code(command)
         try:
@@ -98,6 +104,9 @@ def _exit_code(command: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         say("fastmnist: interrupted")
         return INTERRUPTED
+    except Terminated:
+        say("fastmnist: terminated")
+        return TERMINATED
     except (ValueError, TypeError, OSError, ArithmeticError, ImportError, MemoryError) as error:
         return _failed(error)
 
@@ -117,6 +126,34 @@ def reason(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return f"not enough memory: {error}".rstrip(": ")
     return str(error) or type(error).__name__
+
+
+@contextmanager
+def _signals_raise() -> Iterator[None]:
+    """Ctrl-C and SIGTERM raise an exception, once: the second ends the process, at once.
+
+    Elsewhere than in the main thread, and where they are ignored or handled, nothing changes.
+    """
+    usual: dict[signal.Signals, tuple[Any, type[BaseException]]] = {
+        signal.SIGINT: (signal.default_int_handler, KeyboardInterrupt),
+        signal.SIGTERM: (signal.SIG_DFL, Terminated),
+    }
+
+    def stop(number: int, frame: object) -> None:
+        for each in ours:
+            signal.signal(each, signal.SIG_DFL)
+        raise usual[signal.Signals(number)][1]
+
+    ours = []
+    if threading.current_thread() is threading.main_thread():
+        ours = [number for number in usual if signal.getsignal(number) == usual[number][0]]
+    for number in ours:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, usual[number][0])
 
 
 @contextmanager

@@ -2,98 +2,35 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
+import copy
 import math
+import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from types import ModuleType
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastmnist import checks, metrics
 from fastmnist.augment import Augmentation, augmented, check_images
+from fastmnist.checkpoints import Checkpoint, Identity, fingerprint, kept
 from fastmnist.counter_based import epoch_key
 from fastmnist.datasets import Dataset
 from fastmnist.dropout import Dropout
 from fastmnist.errors import DivergedError
+from fastmnist.history import Epoch, History, describe
 from fastmnist.model import MLP
 from fastmnist.optimizers import SGD, Adam, Schedule, State, optimizer_named, rates, usual_rate
+from fastmnist.parameters import Parameters
+from fastmnist.progress import Progress
 
 BACKENDS = ("numba", "reference")
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one epoch gave.
-
-    Attributes
-    ----------
-    loss : float
-        Mean cross-entropy in nats per image, each batch measured before its own step, with
-        whatever makes training harder: distorted images, units left out, smoothed labels.
-    validation_loss, validation_accuracy : float or None
-        After the epoch; None without validation.
-    seconds : float
-        Training alone, without validation and callbacks.
-    learning_rate : float
-        Of the epoch's last step.
-    """
-
-    loss: float
-    validation_loss: float | None
-    validation_accuracy: float | None
-    seconds: float
-    learning_rate: float
-
-
-class History(Sequence[Epoch]):
-    """The epochs of a training, in order; each quantity also as a list: ``history.loss``."""
-
-    def __init__(self, epochs: Iterable[Epoch] = ()) -> None:
-        self._epochs = list(epochs)
-
-    @overload
-    def __getitem__(self, index: int) -> Epoch: ...
-    @overload
-    def __getitem__(self, index: slice) -> History: ...
-    def __getitem__(self, index: int | slice) -> Epoch | History:
-        found = self._epochs[index]
-        return History(found) if isinstance(found, list) else found
-
-    def __len__(self) -> int:
-        return len(self._epochs)
-
-    def __repr__(self) -> str:
-        return f"History({self._epochs!r})"
-
-    @property
-    def loss(self) -> list[float]:
-        """Training loss of each epoch, nats per image."""
-        return [epoch.loss for epoch in self]
-
-    @property
-    def validation_loss(self) -> list[float | None]:
-        """Validation loss after each epoch, nats per image."""
-        return [epoch.validation_loss for epoch in self]
-
-    @property
-    def validation_accuracy(self) -> list[float | None]:
-        """Validation accuracy after each epoch, 0 to 1."""
-        return [epoch.validation_accuracy for epoch in self]
-
-    @property
-    def seconds(self) -> list[float]:
-        """Training time of each epoch."""
-        return [epoch.seconds for epoch in self]
-
-    @property
-    def learning_rate(self) -> list[float]:
-        """Learning rate of each epoch's last step."""
-        return [epoch.learning_rate for epoch in self]
 
 
 Callback = Callable[[MLP, Epoch], object]
@@ -118,6 +55,8 @@ def fit(
     backend: str = "numba",
     threads: int | None = None,
     seed: int = 0,
+    checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
+    resume: bool = False,
     progress: bool = False,
     callbacks: Sequence[Callback] = (),
 ) -> History:
@@ -161,10 +100,17 @@ def fit(
     seed : int
         Of the order of samples, of what is left out, of distortions, and of the choice of
         validation samples.
+    checkpoint : path-like or Checkpoint, optional
+        A file (.npz) in which all that is needed to go on is kept: written at the beginning and
+        after every epoch, whole or not at all. `fastmnist.MLP.load` reads the model in it.
+    resume : bool
+        Go on from that file, which must be of the same training: same data and settings, but for
+        `threads`, `progress` and `callbacks`. The kernels then give the same bits as without a
+        pause. The model becomes the file's.
     progress : bool
         Print a line per epoch on standard error.
     callbacks : sequence of callable
-        Each is called as ``callback(model, epoch)`` after every epoch.
+        Each is called as ``callback(model, epoch)`` after every epoch, before it is kept.
 
     Returns
     -------
@@ -174,12 +120,16 @@ def fit(
     ------
     TypeError, ValueError
         If an argument is out of its range, the data does not fit the network, or patience lacks
-        validation or is joined with averaging; nothing changed.
+        validation or is joined with averaging; if the checkpoint is of another training, or is
+        there and not to be resumed. Nothing changed.
+    ModelFileError, DataError, OSError
+        If there is no checkpoint to resume, it is damaged, in use, or cannot be written; the one
+        before is unchanged.
     DivergedError
         If the loss or a parameter becomes infinite or NaN.
     KeyboardInterrupt
-        On Ctrl-C, within one batch. After this and after divergence the model has the parameters
-        of the last whole epoch.
+        On Ctrl-C, within one batch. After this, divergence, and a checkpoint that cannot be written
+        the model has the parameters of the last whole epoch.
     """
     epochs = checks.whole("epochs", epochs, 1)
     batch_size = checks.whole("batch_size", batch_size, 1)
@@ -207,58 +157,154 @@ def fit(
     X, y = _samples(train, model)
     if held_out is not None:
         _samples(held_out, model)  # wrong ones are found now, not after the first epoch
-    rows_of = _epoch_rows(backend_module, train, X, augmentation, input_dropout, seed, threads)
     batches = math.ceil(len(X) / batch_size)
-    step_rates = rates(schedule, peak, epochs * batches).reshape(epochs, batches)
-    state = State.zeros(model.params)
-    report_to = (*((_Printer(epochs),) if progress else ()), *callbacks)
-    average, best = _Average(), _Best()
+    course = _Course(
+        backend_module,
+        _epoch_rows(backend_module, train, X, augmentation, input_dropout, seed, threads),
+        y,
+        rates(schedule, peak, epochs * batches).reshape(epochs, batches),
+        batch_size,
+        rule,
+        seed,
+        {"label_smoothing": label_smoothing, "threads": threads},
+        Dropout(dropout, input_dropout),
+    )
 
-    history: list[Epoch] = []
-    for number in range(epochs):
-        started = time.perf_counter()
-        with _undone_on_failure(model):
-            loss = backend_module.train_epoch(
-                model.params,
-                rows_of(number),
-                y,
-                learning_rate=step_rates[number],
-                batch_size=batch_size,
-                optimizer=rule,
-                state=state,
-                order=epoch_order(seed, number, len(X)),
-                label_smoothing=label_smoothing,
-                dropout=Dropout(dropout, input_dropout, epoch_key(seed, number)),
-                threads=threads,
-            )
-            if not (math.isfinite(loss) and np.isfinite(model.params.flat).all()):
-                raise DivergedError(
-                    f"training diverged in epoch {number + 1}: loss {loss:.4g}; the model keeps "
-                    f"the parameters from before; try a learning rate below {peak:g}"
-                )
-        seconds = time.perf_counter() - started
-        if number >= averaged_from:
-            average.add(model)
-        if number == epochs - 1 and averaging:
-            average.restore(model)
-        scores = metrics.evaluate(model, held_out, threads=threads) if held_out else None
-        epoch = Epoch(
-            loss,
-            scores.loss if scores else None,
-            scores.accuracy if scores else None,
-            seconds,
-            float(step_rates[number, -1]),
-        )
-        history.append(epoch)
-        for callback in report_to:
-            callback(model, epoch)
-        if patience and scores:
-            best.note(model, scores.loss)
-            if best.age == patience:
+    def identity() -> Identity:
+        return {
+            "sizes": "-".join(map(str, model.sizes)),
+            "train": _samples_identity(X, y),
+            "validation": held_out and _samples_identity(*_samples(held_out, model)),
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "learning_rate": peak,
+            "optimizer": repr(rule),
+            "schedule": schedule if isinstance(schedule, str) else repr(schedule),
+            "learning rates": fingerprint(course.rates),
+            "label_smoothing": label_smoothing,
+            "dropout": float(dropout),
+            "input_dropout": float(input_dropout),
+            "augmentation": repr(augmentation),
+            "averaging": float(averaging),
+            "patience": patience,
+            "backend": backend,
+            "seed": seed,
+        }
+
+    with _kept(checkpoint, model, identity, resume=resume) as (done, save):
+        report_to = [*callbacks]
+        if progress:
+            report_to.insert(0, _Printer(epochs, len(done.history)))
+        for number in range(len(done.history), epochs):
+            if patience and done.best.age == patience:
                 break
-    if patience:
-        best.restore(model)
-    return History(history)
+            started = time.perf_counter()
+            loss = course.train(model, done.state, number)
+            seconds = time.perf_counter() - started
+            if number >= averaged_from:
+                done.average.add(model.params)
+            if number == epochs - 1:
+                done.average.restore(model.params)
+            scores = metrics.evaluate(model, held_out, threads=threads) if held_out else None
+            epoch = Epoch(
+                loss,
+                scores.loss if scores else None,
+                scores.accuracy if scores else None,
+                seconds,
+                float(course.rates[number, -1]),
+            )
+            done.history.append(epoch)
+            if patience and scores:
+                done.best.note(model.params, scores.loss)
+            for callback in report_to:
+                callback(model, epoch)
+            save()
+        if patience:
+            done.best.restore(model.params)
+    return History(done.history)
+
+
+@dataclass(frozen=True)
+class _Course:
+    """The epochs of a training: `rates` has a row for each, and a column for each batch."""
+
+    backend: ModuleType
+    rows_of: Callable[[int], Any]
+    y: NDArray[np.int64]
+    rates: NDArray[np.float64]
+    batch_size: int
+    optimizer: SGD | Adam
+    seed: int
+    options: dict[str, Any]
+    dropout: Dropout
+
+    def train(self, model: MLP, state: State, number: int) -> float:
+        """Train an epoch and return its loss; if it fails, the model is what it was before."""
+        rows, batches = self.rows_of(number), self.rates.shape[1]
+        params, state_before = Parameters.copy_of(model.params), copy.deepcopy(state)
+        loss = self._batches(params, state, number, rows, batches)
+        if not _finite(loss, params):
+
+            def diverges(batches: int) -> bool:
+                tried = Parameters.copy_of(model.params)
+                state = copy.deepcopy(state_before)
+                return not _finite(self._batches(tried, state, number, rows, batches), tried)
+
+            batch = 1 + bisect.bisect(range(1, batches), False, key=diverges)
+            raise DivergedError(
+                f"training diverged in epoch {number + 1}, batch {batch} of {batches}; the model "
+                f"keeps the parameters from before that epoch; try a learning rate below "
+                f"{self.rates.max():g}, and look for extreme numbers in the data",
+                epoch=number + 1,
+                batch=batch,
+            )
+        model.params.flat[:] = params.flat  # in one go: Ctrl-C leaves a whole epoch's
+        return loss
+
+    def _batches(
+        self, params: Parameters, state: State, number: int, rows: Any, batches: int
+    ) -> float:
+        """Train the first batches of an epoch, in place, and return their loss."""
+        order = epoch_order(self.seed, number, len(self.y))
+        key = epoch_key(self.seed, number)
+        with np.errstate(over="ignore", invalid="ignore"):  # divergence is looked for
+            loss: float = self.backend.train_epoch(
+                params,
+                rows,
+                self.y,
+                learning_rate=self.rates[number, :batches],
+                batch_size=self.batch_size,
+                optimizer=self.optimizer,
+                state=state,
+                order=order[: batches * self.batch_size],
+                dropout=replace(self.dropout, key=key),
+                **self.options,
+            )
+        return loss
+
+
+def _finite(loss: float, params: Parameters) -> bool:
+    return math.isfinite(loss) and bool(np.isfinite(params.flat).all())
+
+
+@contextlib.contextmanager
+def _kept(
+    checkpoint: str | os.PathLike[str] | Checkpoint | None,
+    model: MLP,
+    identity: Callable[[], Identity],
+    *,
+    resume: bool,
+) -> Iterator[tuple[Progress, Callable[[], None]]]:
+    """The progress to go on from, and what saves it; without a checkpoint, from nothing."""
+    if checkpoint is None:
+        if resume:
+            raise ValueError("resume needs a checkpoint")
+        yield Progress(State.zeros(model.params)), lambda: None
+        return
+    if not isinstance(checkpoint, Checkpoint):
+        checkpoint = Checkpoint(checkpoint)
+    with kept(checkpoint, model, identity(), resume=resume) as progress_and_save:
+        yield progress_and_save
 
 
 def _epoch_rows(
@@ -278,51 +324,6 @@ def _epoch_rows(
     if hasattr(backend, "augmented"):  # as the kernels need them, without a copy of all
         return lambda number: backend.augmented(images, augmentation, epoch_key(seed, number))
     return lambda number: augmented(images, augmentation, seed=seed, epoch=number, threads=threads)
-
-
-@contextlib.contextmanager
-def _undone_on_failure(model: MLP) -> Iterator[None]:
-    """The parameters are what they were before if the block fails."""
-    before = model.params.flat.copy()
-    try:
-        with np.errstate(over="ignore", invalid="ignore"):  # divergence is looked for inside
-            yield
-    except BaseException:
-        model.params.flat[:] = before
-        raise
-
-
-class _Average:
-    """The mean of a network's parameters at several times."""
-
-    def __init__(self) -> None:
-        self._count, self._mean = 0, np.empty(0, np.float32)
-
-    def add(self, model: MLP) -> None:
-        if not self._count:
-            self._mean = np.zeros_like(model.params.flat)
-        self._count += 1
-        self._mean += (model.params.flat - self._mean) / np.float32(self._count)
-
-    def restore(self, model: MLP) -> None:
-        model.params.flat[:] = self._mean
-
-
-class _Best:
-    """The parameters with the smallest validation loss, and how many epochs ago they were."""
-
-    def __init__(self) -> None:
-        self.age, self._loss, self._params = 0, math.inf, np.empty(0, np.float32)
-
-    def note(self, model: MLP, loss: float) -> None:
-        if loss < self._loss:
-            self.age, self._loss, self._params = 0, loss, model.params.flat.copy()
-        else:
-            self.age += 1
-
-    def restore(self, model: MLP) -> None:
-        if self._params.size:  # else no loss was a number
-            model.params.flat[:] = self._params
 
 
 def epoch_order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
@@ -353,6 +354,10 @@ def _samples(data: Dataset, model: MLP) -> tuple[NDArray[Any], NDArray[np.int64]
     return X, checks.labels(data.labels, len(X), model.sizes[-1])
 
 
+def _samples_identity(X: NDArray[Any], y: NDArray[Any]) -> str:
+    return f"{len(X):,} samples ({fingerprint(X, y)})"
+
+
 def _backend(name: str) -> ModuleType:
     if name == "reference":
         from fastmnist import reference
@@ -366,17 +371,9 @@ def _backend(name: str) -> ModuleType:
 class _Printer:
     """A callback that prints a line per epoch on standard error."""
 
-    def __init__(self, epochs: int) -> None:
-        self._done, self._epochs = 0, epochs
+    def __init__(self, epochs: int, done: int) -> None:
+        self._done, self._epochs = done, epochs
 
     def __call__(self, model: Any, epoch: Epoch) -> None:
         self._done += 1
         print(f"epoch {self._done}/{self._epochs}: {describe(epoch)}", file=sys.stderr)
-
-
-def describe(epoch: Epoch) -> str:
-    """One line on an epoch, for people."""
-    line = f"loss {epoch.loss:.4f}"
-    if epoch.validation_accuracy is not None:
-        line += f", validation {100 * epoch.validation_accuracy:.2f} %"
-    return f"{line}, {epoch.seconds:.2f} s"

@@ -14,6 +14,7 @@ from agreement import UNCOMPILED
 import fastmnist
 from fastmnist import MLP, __version__, datasets
 from fastmnist.cli import main
+from fastmnist.files import locked
 from fastmnist.recipes import RECIPES
 from fastmnist.records import Record
 
@@ -451,6 +452,7 @@ def test_without_arguments_it_shows_its_commands(arguments, capsys):
         ("train --recipe notebooks", "did you mean 'notebook'?"),
         ("train --optimizer adamx", "known: sgd, momentum, nesterov"),
         ("train --schedule cosin", "known: constant, steps"),
+        ("train --resume a.npz --checkpoint b.npz", "leave out --checkpoint"),
         ("train --backend numpy", "known: numba, reference"),
         ("train --data mnits", "did you mean 'mnist'?"),
         ("predict model.npz", "argument"),
@@ -478,9 +480,11 @@ def test_wrong_usage_is_one_line_and_exit_code_2(arguments, message, capsys, tmp
         ("train --output file/model.npz", "cannot be written"),
         ("train --output folder.npz", "is a folder"),
         ("evaluate none.npz", "none.npz cannot be read: No such file or directory"),
-        ("evaluate bad.npz", "bad.npz: not a readable fastmnist model"),
-        ("predict bad.npz one.png", "bad.npz: not a readable fastmnist model"),
+        ("evaluate bad.npz", "bad.npz: not a readable fastmnist file"),
+        ("predict bad.npz one.png", "bad.npz: not a readable fastmnist file"),
         ("plot history none.npz", "none.json cannot be read: No such file or directory"),
+        ("train --resume missing.npz", "missing.npz cannot be read"),
+        ("train --resume bad.npz", "bad.npz: not a readable fastmnist file"),
         ("plot history bad.npz", "bad.json: not the record of a training"),
         ("plot data --output file/data.png", "cannot be written"),
     ],
@@ -519,6 +523,67 @@ def test_interrupted_training_is_130_and_saves_nothing(csv, capsys, tmp_path, mo
     assert main(["train", "--data", csv]) == 130
 
     assert capsys.readouterr().err.endswith("fastmnist: interrupted\n")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def checkpoint(csv, capsys, monkeypatch):
+    """Of a training that was interrupted after 2 of 4 epochs."""
+    done = []
+
+    def interrupt(self, model, epoch):
+        done.append(epoch)
+        if len(done) == 3:
+            raise KeyboardInterrupt
+
+    options = "--epochs 4 --hidden 16 --optimizer momentum --seed 5 -o m.npz --checkpoint kept.npz"
+    with monkeypatch.context() as patch:
+        patch.setattr("fastmnist.terminal.Progress.__call__", interrupt)
+        assert main(["train", "--data", csv, *options.split()]) == 130
+    assert "fastmnist train --resume kept.npz" in capsys.readouterr().err
+    assert main(["train", "--data", csv, *options.split()[:-2], "-o", "whole.npz"]) == 0
+    capsys.readouterr()
+    return "kept.npz"
+
+
+def test_a_training_is_resumed_with_its_own_options(checkpoint, tmp_path, capsys):
+    assert main(["train", "--resume", checkpoint]) == 0
+    assert "going on after epoch 2" in capsys.readouterr().err
+    assert (tmp_path / "m.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
+
+
+def test_options_beside_resume_may_not_change_the_training(checkpoint, tmp_path, capsys):
+    kept = (tmp_path / checkpoint).read_bytes()
+    assert main(["train", "--resume", checkpoint, "--hidden", "17"]) == 1
+    assert "sizes was 784-16-10, is 784-17-10" in capsys.readouterr().err
+    assert main(["train", "--resume", checkpoint, "--seed", "6"]) == 1
+    assert "seed was 5, is 6" in capsys.readouterr().err
+    assert (tmp_path / checkpoint).read_bytes() == kept
+    assert main(["train", "--resume", checkpoint, "--threads", "1", "-o", "other.npz"]) == 0
+    assert (tmp_path / "other.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
+
+
+def test_a_resumed_training_that_is_interrupted_can_be_resumed(checkpoint, tmp_path, monkeypatch):
+    def interrupt(self, model, epoch):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fastmnist.terminal.Progress.__call__", interrupt)
+        assert main(["train", "--resume", checkpoint]) == 130
+    assert main(["train", "--resume", checkpoint]) == 0
+    assert (tmp_path / "m.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
+
+
+def test_a_checkpoint_that_is_there_is_not_begun_anew(checkpoint, csv, capsys):
+    assert main(["train", "--data", csv, "--checkpoint", checkpoint]) == 1
+    assert "kept.npz is there already; --resume kept.npz goes on" in capsys.readouterr().err
+
+
+@pytest.mark.fault(row=74)
+def test_two_trainings_do_not_write_one_model(csv, tmp_path, capsys):
+    with locked(tmp_path / "fastmnist-model.npz"):
+        assert main(["train", "--data", csv]) == 1
+    assert f"in use by process {os.getpid()}" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

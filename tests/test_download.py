@@ -265,18 +265,6 @@ def test_without_a_cache_the_data_comes_with_one_warning(
     assert trouble != "no space" or list(cache.iterdir()) == []
 
 
-def test_old_temporary_files_are_swept_and_new_ones_left(server, cache, published):
-    published(server.url())
-    cache.mkdir(parents=True)
-    old, new = cache / ".old.x1", cache / ".new.x2"
-    for file in (old, new):
-        file.write_bytes(b"half of it")
-    os.utime(old, (0, 0))
-    download.fetch("mnist")
-    assert not old.exists()
-    assert new.exists()
-
-
 PROGRAM = f"""
 import sys
 from fastmnist import download

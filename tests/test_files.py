@@ -1,5 +1,6 @@
 """Where files are kept, and that none is ever half written."""
 
+import fcntl
 import os
 import stat
 import subprocess
@@ -8,7 +9,7 @@ import sys
 import pytest
 
 from fastmnist.errors import DataError
-from fastmnist.files import atomic_write, cache_dir, open_regular
+from fastmnist.files import atomic_write, cache_dir, locked, open_regular
 
 
 def test_the_cache_folder_can_be_named(monkeypatch, tmp_path):
@@ -42,6 +43,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.fault(row=65)
 def test_mode_and_link_are_kept(tmp_path):
     path, link = tmp_path / "file", tmp_path / "link"
     path.write_bytes(b"old")
@@ -61,6 +63,7 @@ def test_a_new_file_has_the_mode_that_any_program_gives(tmp_path):
     assert (tmp_path / "ours").stat().st_mode == (tmp_path / "theirs").stat().st_mode
 
 
+@pytest.mark.fault(row=66)
 def test_a_writer_that_is_killed_leaves_the_old_file(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"old")
@@ -72,6 +75,101 @@ def test_a_writer_that_is_killed_leaves_the_old_file(tmp_path):
     done = subprocess.run([sys.executable, "-c", program, path])
     assert done.returncode == -9
     assert path.read_bytes() == b"old"
+    assert len(list(tmp_path.iterdir())) == 2
+    with atomic_write(path):
+        assert len(list(tmp_path.iterdir())) == 2  # ours: what the other has left is gone
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_error_names_the_file_not_its_temporary_name(tmp_path):
+    def fail():
+        with atomic_write(tmp_path / "file"):
+            raise OSError(28, "No space left on device")
+
+    for write, path in (
+        (fail, tmp_path / "file"),
+        (
+            lambda: atomic_write(tmp_path / "nowhere" / "file").__enter__(),
+            tmp_path / "nowhere/file",
+        ),
+    ):
+        with pytest.raises(OSError) as caught:
+            write()
+        assert caught.value.filename == str(path)
+
+
+def test_an_error_about_another_file_keeps_its_name(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught, atomic_write(tmp_path / "file"):
+        (tmp_path / "other").read_bytes()
+    assert caught.value.filename == str(tmp_path / "other")
+
+
+def test_two_writers_of_one_file_do_not_disturb_each_other(tmp_path):
+    path = tmp_path / "file"
+    with atomic_write(path) as outer:
+        outer.write(b"outer")
+        with atomic_write(path) as inner:
+            inner.write(b"inner")
+        assert path.read_bytes() == b"inner"
+    assert path.read_bytes() == b"outer"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_somebody_elses_process_is_writing_stays(tmp_path, monkeypatch):
+    def kill(process, signal):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "kill", kill)
+    with atomic_write(tmp_path / "file"):
+        [ours] = os.listdir(tmp_path)
+    theirs = tmp_path / ours.replace(f"-{os.getpid()}.", "-1.")
+    theirs.touch()
+    with atomic_write(tmp_path / "file"):
+        pass
+    assert theirs.exists()
+
+
+LOCKER = """
+import sys, time
+from fastmnist.files import locked
+with locked(sys.argv[1]):
+    print("locked", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.fault(row=74)
+def test_a_lock_keeps_others_away_until_its_owner_is_gone(tmp_path):
+    path = tmp_path / "file"
+    owner = subprocess.Popen(
+        [sys.executable, "-c", LOCKER, path], stdout=subprocess.PIPE, text=True
+    )
+    assert owner.stdout.readline() == "locked\n"
+    with pytest.raises(DataError, match=f"process {owner.pid}"), locked(path):
+        pass
+    owner.kill()
+    owner.communicate()
+    with locked(path), pytest.raises(DataError, match=f"process {os.getpid()}"), locked(path):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("made_anew", [False, True])
+def test_a_lock_that_was_removed_while_we_opened_it_is_none(made_anew, tmp_path, monkeypatch):
+    flock = fcntl.flock
+
+    def late(descriptor, operation):
+        monkeypatch.setattr(fcntl, "flock", flock)
+        [lock] = tmp_path.iterdir()
+        lock.unlink()
+        if made_anew:
+            lock.touch()
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with locked(tmp_path / "file"), pytest.raises(DataError), locked(tmp_path / "file"):
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_regular_file_opens(tmp_path):
@@ -88,4 +186,12 @@ def test_a_regular_file_opens(tmp_path):
 def test_anything_else_is_refused_at_once(make, tmp_path):
     make(tmp_path / "file")
     with pytest.raises(DataError, match="file"), open_regular(tmp_path / "file"):
+        pass
+
+
+def test_the_systems_reason_is_in_the_error(tmp_path):
+    with (
+        pytest.raises(DataError, match=r"missing cannot be read: No such file or directory$"),
+        open_regular(tmp_path / "missing"),
+    ):
         pass

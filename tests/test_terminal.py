@@ -3,7 +3,7 @@ import errno
 import pytest
 
 from fastmnist import terminal
-from fastmnist.training import Epoch
+from fastmnist.history import Epoch
 
 
 @pytest.mark.parametrize(

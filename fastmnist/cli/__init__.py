@@ -1,7 +1,7 @@
 """The command line: ``fastmnist train``, ``evaluate``, ``predict``, ``recipes``, ``plot``...
 
 Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 failed with
-a message that says why, 2 wrong usage, 130 interrupted.
+a message that says why, 2 wrong usage, 130 interrupted by Ctrl-C, 143 terminated.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,8 @@ import typer
 from numpy.typing import NDArray
 
 from fastmnist import __version__, datasets, metrics
+from fastmnist.checkpoints import Checkpoint
+from fastmnist.checkpoints import read as read_checkpoint
 from fastmnist.cli.files import (
     check_writable,
     class_name,
@@ -48,7 +51,8 @@ from fastmnist.cli.options import (
 )
 from fastmnist.cli.plots import plot
 from fastmnist.errors import DataError
-from fastmnist.files import atomic_write
+from fastmnist.files import atomic_write, locked
+from fastmnist.history import History
 from fastmnist.metrics import Report
 from fastmnist.model import MLP
 from fastmnist.optimizers import OPTIMIZERS, SCHEDULES
@@ -57,8 +61,18 @@ from fastmnist.recipes import MACHINE, RECIPES, Recipe
 from fastmnist.records import Record
 from fastmnist.server import HOST
 from fastmnist.server import server as page_server
-from fastmnist.terminal import FAILED, INTERRUPTED, Progress, note, reason, run, say, wanted
-from fastmnist.training import BACKENDS, History
+from fastmnist.terminal import (
+    FAILED,
+    INTERRUPTED,
+    Progress,
+    Terminated,
+    note,
+    reason,
+    run,
+    say,
+    wanted,
+)
+from fastmnist.training import BACKENDS
 
 EXPORTS = (".html", ".onnx", ".safetensors", ".npz")
 
@@ -125,6 +139,7 @@ def _options(
 
 @app.command()
 def train(
+    context: typer.Context,
     data: Data = AUTO,
     data_dir: DataDir = None,
     recipe: Annotated[
@@ -206,6 +221,14 @@ def train(
             help="The model (.npz); a picture (.png) and a record (.json) go beside it.",
         ),
     ] = DEFAULT_MODEL,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Keep the training in this file after every epoch."),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Go on with the training that is kept in this file."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train a network, test it, save it, and draw what it reads right and wrong.
@@ -215,10 +238,25 @@ def train(
     fastmnist train --recipe best --output best.npz
 
     fastmnist train --data fashion --hidden 256,128 --epochs 20 --validation 5000 --patience 3
+
+    fastmnist train --recipe patient --checkpoint patient-training.npz
+
+    fastmnist train --resume patient-training.npz
     """
+    if checkpoint and resume:
+        raise typer.BadParameter(
+            "goes on in its own file; leave out --checkpoint", param_hint="--resume"
+        )
+    if resume and not context.obj:
+        context.obj = resume  # the second time all options are as they were when it began
+        train(context, **_options_kept(context, resume))
+        return
     output = _model_path(output)
-    for path in (output, record_of(output), output.with_suffix(".png")):
+    kept = checkpoint or resume
+    for path in (output, record_of(output), output.with_suffix(".png"), *filter(None, [kept])):
         check_writable(path)
+    if checkpoint and checkpoint.exists():
+        raise DataError(f"{checkpoint} is there already; --resume {checkpoint} goes on with it")
     changes: dict[str, Any] = {
         "hidden": layers(hidden),
         "epochs": epochs,
@@ -242,7 +280,11 @@ def train(
     for part in split:
         note(_described(part))
     note(f"network {_shape(network)}, {plan.describe()}, seed {seed}")
-    with Progress(plan.epochs) as progress:
+    done = len(read_checkpoint(resume).progress.history) if resume else 0
+    if done:
+        note(f"going on after epoch {done}")
+    context.with_resource(locked(output))
+    with _told_how_to_go_on(kept), Progress(plan.epochs, done) as progress:
         history = plan.fit(
             network,
             split.train,
@@ -251,6 +293,8 @@ def train(
             seed=seed,
             validation=validation,
             patience=patience,
+            checkpoint=kept and Checkpoint(kept, {"options": _to_keep(context) | {"data": source}}),
+            resume=bool(resume),
             callbacks=[progress],
         )
     report = metrics.evaluate(network, split.test, threads=threads)
@@ -495,6 +539,41 @@ def _compiling(*, distorted: bool) -> Iterator[None]:
     if mark and not ready:
         with contextlib.suppress(OSError):
             mark.touch()
+
+
+_NOT_KEPT = ("checkpoint", "resume", "threads", "as_json")  # of train's options
+_PATHS = ("data_dir", "output")
+
+
+def _to_keep(context: typer.Context) -> dict[str, Any]:
+    """The options of this training, for whoever resumes it."""
+    options = {name: value for name, value in context.params.items() if name not in _NOT_KEPT}
+    return {n: str(v) if isinstance(v, Path) else v for n, v in options.items()}
+
+
+def _options_kept(context: typer.Context, checkpoint: Path) -> dict[str, Any]:
+    """The options of this call, and where it has none those of the training that is kept."""
+    options = dict(context.params)
+    for name, value in read_checkpoint(checkpoint).notes.get("options", {}).items():
+        source = context.get_parameter_source(name)
+        if name in options and source and source.name == "DEFAULT":
+            options[name] = Path(value) if value and name in _PATHS else value
+    return options
+
+
+@contextlib.contextmanager
+def _told_how_to_go_on(checkpoint: Path | None) -> Iterator[None]:
+    """Say what is left of a training that ends before its time."""
+    try:
+        yield
+    except (KeyboardInterrupt, Terminated, OSError):
+        if checkpoint and checkpoint.exists():
+            done = len(read_checkpoint(checkpoint).progress.history)
+            command = f"fastmnist train --resume {shlex.quote(str(checkpoint))}"
+            say(f"kept as it was after epoch {done}; to go on: {command}")
+        elif not checkpoint:
+            say("nothing is kept; a training with --checkpoint FILE can be resumed")
+        raise
 
 
 def _images_in(file: Path) -> NDArray[np.uint8]:

@@ -168,8 +168,8 @@ def train_epoch(
         By default SGD without momentum.
     state : State, optional
         What the optimiser carries from epoch to epoch, changed in place.
-    order : ndarray of int, shape (n,), optional
-        In which order the samples are taken; by default as they stand.
+    order : ndarray of int, optional
+        Which samples are taken, and in which order; by default all, as they stand.
 
     Returns
     -------

@@ -1,0 +1,119 @@
+"""Arrays, a header and a checksum in one file: the form of models and checkpoints.
+
+It is an .npz file, which NumPy reads alone: arrays as they are, not compressed, and `header`, a
+text in JSON. The zip archive's comment holds SHA-256 of every byte before it, so that no flipped
+bit goes unnoticed, not even one that means nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmnist import checks
+from fastmnist.errors import DataError, ModelFileError
+from fastmnist.files import atomic_write, open_regular
+
+VERSION = 2  # 1 had the checksum in the header, of the arrays alone
+
+_SEAL = b"sha256:"
+_DIGITS = 64
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def write(path: str | os.PathLike[str], header: Mapping[str, Any], arrays: Arrays) -> None:
+    """Write a file, whole or not at all.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; a file that was there before is then unchanged.
+    """
+    content = pack(header, arrays)
+    with atomic_write(path) as file:
+        file.write(content)
+
+
+def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Arrays]:
+    """Header and arrays of a file that `write` has written; nothing in it is executed.
+
+    Raises
+    ------
+    ModelFileError
+        If the file cannot be read, is damaged, of a newer version, or no such file.
+    """
+    return unpack(read_bytes(path), str(path))
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """All bytes of a regular file; ModelFileError if it cannot be read."""
+    try:
+        with open_regular(path) as file:
+            return file.read()
+    except DataError as error:
+        raise ModelFileError(str(error)) from None
+
+
+def pack(header: Mapping[str, Any], arrays: Arrays) -> bytes:
+    """The bytes of a file."""
+    buffer = io.BytesIO()
+    text = json.dumps({"version": VERSION, **header})
+    np.savez(buffer, header=np.array(text), **arrays)  # type: ignore[arg-type]
+    with zipfile.ZipFile(buffer, "a") as archive:
+        archive.comment = _SEAL + b"0" * _DIGITS
+    body = buffer.getvalue()[:-_DIGITS]
+    return body + hashlib.sha256(body).hexdigest().encode()
+
+
+def unpack(content: bytes, source: str) -> tuple[dict[str, Any], Arrays]:
+    """Header and arrays in the bytes of a file; `source` is its name in errors."""
+    body, digits = content[:-_DIGITS], content[-_DIGITS:]
+    sealed = body.endswith(_SEAL)
+    if sealed and hashlib.sha256(body).hexdigest().encode() != digits:
+        raise ModelFileError(_damaged(source))
+    try:
+        arrays = _arrays_in(content)
+        header = json.loads(str(arrays.pop("header")))
+        version = checks.whole("version", header["version"], 1)
+    except Exception as error:  # zipfile and NumPy raise whatever they stumble over
+        raise ModelFileError(f"{source}: not a readable fastmnist file: {error}") from error
+    if version > VERSION:
+        raise ModelFileError(
+            f"{source}: file format {version}, this fastmnist reads up to {VERSION}; "
+            "install a newer fastmnist"
+        )
+    if not (sealed if version > 1 else header.get("sha256") == _digest(arrays)):
+        raise ModelFileError(_damaged(source))
+    return header, arrays
+
+
+def _damaged(source: str) -> str:
+    return f"{source}: damaged: the checksum does not fit; take another copy, or make it again"
+
+
+def _arrays_in(content: bytes) -> Arrays:
+    """All arrays of an .npz file whose members are stored, not compressed, and hold no objects."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        for member in archive.infolist():
+            if member.compress_type != zipfile.ZIP_STORED or member.file_size > len(content):
+                raise ValueError(f"member {member.filename!r} is compressed")
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def _digest(arrays: Arrays) -> str:
+    """SHA-256 of arrays, as version 1 has it in the header."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        digest.update(f"{name} {arrays[name].shape} ".encode())
+        digest.update(np.ascontiguousarray(arrays[name], "<f4").tobytes())
+    return digest.hexdigest()
