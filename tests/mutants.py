@@ -49,8 +49,8 @@ READERS = [
     "pictures",
 ]
 
-# The tests of a file, where they are not all of tests/test_NAME.py (tests/test_kernels.py for a
-# kernel): few and quick, the likeliest first.
+# The tests of a file, where they are not all of tests/test_NAME.py (of a kernel, `KERNELS`): few and
+# quick, the likeliest first.
 MODEL = (
     "tests/test_model.py --deselect "
     "tests/test_model.py::test_few_images_and_many_are_predicted_alike"
@@ -58,7 +58,17 @@ MODEL = (
 EXCHANGE = (
     "tests/test_exchange.py --deselect tests/test_exchange.py::test_pytorch_loads_them_as_they_are"
 )
+KERNELS = (
+    "tests/test_kernels.py tests/test_team.py -k '"
+    "an_epoch_agrees and (60-33 and 130 or 40-129 and 7-nesterov) or every_regularizer and sizes1"
+    " and not float64 or density_agrees and 129 and (0.19 or 1) or weight or in_place or padding"
+    " or prepared or images_and_rows or clock or form_is or extreme or logits or no_rows"
+    " or more_inputs or team or same_bits and 3 and packed or bad_arguments'"
+)
 TESTS = {
+    "distort": "tests/test_augment.py -k 'definition or company or zeros'",
+    "random_lanes": "tests/test_counter_based.py -k kernels",
+    "jit": "tests/test_environment.py tests/test_team.py",
     "archive": f"tests/test_archive.py {MODEL}",
     "checkpoints": "tests/test_checkpoints.py -k 'not numba and not batch'",
     "model": f"{MODEL} {EXCHANGE}",
@@ -104,8 +114,8 @@ def copy_sources() -> None:
 
 def tests_of(module: Path) -> str:
     """Return which tests are for `module`, as arguments of pytest."""
-    own = "test_kernels.py" if module.parent.name == "kernels" else f"test_{module.stem}.py"
-    return TESTS.get(module.stem, f"tests/{own}")
+    own = KERNELS if module.parent.name == "kernels" else f"tests/test_{module.stem}.py"
+    return TESTS.get(module.stem, own)
 
 
 def run_tests(tests: str, timeout: float | None = None) -> tuple[TestOutcome, str]:
@@ -138,11 +148,18 @@ def seconds(tests: str) -> float:
     return time.perf_counter() - start
 
 
-def annotations(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """Return where the annotations are: they are not evaluated, so no mutant of one can matter."""
+def never_run(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Return where annotations are, and what writes LLVM's code: no mutant there can matter."""
     nodes = list(ast.walk(ast.parse(source)))
     found = [getattr(node, "annotation", None) for node in nodes]
     found += [getattr(node, "returns", None) for node in nodes]
+    found += [
+        node
+        for node in nodes
+        if isinstance(node, ast.FunctionDef)
+        and node.args.args
+        and node.args.args[0].arg in ("typingctx", "context", "builder")
+    ]
     return [
         ((node.lineno, node.col_offset), (node.end_lineno, node.end_col_offset))
         for node in found
@@ -159,7 +176,7 @@ def matters(mutation, source: str) -> bool:
         KEPT.match(mutation.operator_name) is not None
         and re.fullmatch(parts, mutation.definition_name or "")
         and not bare_star
-        and not any(first <= start < last for first, last in annotations(source))
+        and not any(first <= start < last for first, last in never_run(source))
     )
 
 
