@@ -49,8 +49,8 @@ READERS = [
     "pictures",
 ]
 
-# The tests of a file, where they are not all of tests/test_NAME.py (of a kernel, `KERNELS`): few and
-# quick, the likeliest first.
+# The tests of a file, where they are not all of tests/test_NAME.py (of a kernel, `KERNELS`): few
+# and quick, the likeliest first.
 MODEL = (
     "tests/test_model.py --deselect "
     "tests/test_model.py::test_few_images_and_many_are_predicted_alike"
@@ -61,8 +61,8 @@ EXCHANGE = (
 KERNELS = (
     "tests/test_kernels.py tests/test_team.py -k '"
     "an_epoch_agrees and (60-33 and 130 or 40-129 and 7-nesterov) or every_regularizer and sizes1"
-    " and not float64 or density_agrees and 129 and (0.19 or 1) or weight or in_place or padding"
-    " or prepared or images_and_rows or clock or form_is or extreme or logits or no_rows"
+    " and uint8 or density_agrees and 129 and 0.19 or weighted or any_weight or each_weight or in_place"
+    " or padding or prepared or images_and_rows or clock or form_is or extreme or logits or no_rows"
     " or more_inputs or team or same_bits and 3 and packed or bad_arguments'"
 )
 TESTS = {
