@@ -60,10 +60,11 @@ EXCHANGE = (
 )
 KERNELS = (
     "tests/test_kernels.py tests/test_team.py -k '"
-    "an_epoch_agrees and (60-33 and 130 or 40-129 and 7-nesterov) or every_regularizer and sizes1"
-    " and uint8 or density_agrees and 129 and 0.19 or weighted or any_weight or each_weight or in_place"
-    " or padding or prepared or images_and_rows or clock or form_is or extreme or logits or no_rows"
-    " or more_inputs or team or same_bits and 3 and packed or bad_arguments'"
+    "an_epoch_agrees and (sizes1-32 or sizes1-130 and (sgd or adamw) or sizes2-7-sgd)"
+    " or every_regularizer and sizes1 and uint8 or density_agrees and 129 and 0.19 or weighted"
+    " or any_weight or each_weight or in_place or padding or prepared or images_and_rows or clock"
+    " or form_is or extreme or logits or no_rows or more_inputs or team or bad_arguments"
+    " or same_bits and 3 and packed'"
 )
 TESTS = {
     "distort": "tests/test_augment.py -k 'definition or company or zeros'",
