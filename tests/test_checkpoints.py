@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fastmnist as fm
-from fastmnist import checkpoints, training
+from fastmnist import archive, checkpoints, training
 from fastmnist.datasets import Dataset
 from fastmnist.errors import DataError, DivergedError, ModelFileError
 
@@ -139,6 +139,39 @@ def test_another_training_is_not_resumed_and_the_difference_is_named(other, mess
         train(path, resume=True, **other)
     assert "training.npz" in str(caught.value)
     assert path.read_bytes() == kept
+
+
+def test_parameters_at_the_start_are_told_from_all_others(path):
+    stopped(path, 2)
+    for seed in range(1, 7):
+        with pytest.raises(ValueError, match="parameters at the start was"):
+            train(path, resume=True, seed=seed)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    {
+        "no steps": (lambda told, arrays: told.pop("steps"), "checkpoint: KeyError"),
+        "steps of no kind": (lambda told, arrays: told.update(steps=None), "checkpoint: TypeError"),
+        "steps in words": (lambda told, arrays: told.update(steps="two"), "checkpoint: ValueError"),
+        "epochs of another form": (
+            lambda told, arrays: told.update(epochs=[{"mood": 1}]),
+            "checkpoint: TypeError",
+        ),
+        "means of another shape": (
+            lambda told, arrays: arrays.update({"velocity.b0": np.zeros(3, np.float32)}),
+            r"npz: array 'velocity\.b0' is float32 of shape \(3,\), wanted",
+        ),
+    }.values(),
+)
+def test_a_checkpoint_that_is_none_is_refused(change, message, path):
+    stopped(path, 2)
+    header, arrays = archive.read(path)
+    change(header["training"], arrays)
+    archive.write(path, header, arrays)
+    with pytest.raises(ModelFileError, match=message) as caught:
+        train(path, resume=True)
+    assert "training.npz" in str(caught.value)
 
 
 def test_another_version_of_the_package_is_named(path, monkeypatch):

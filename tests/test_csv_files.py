@@ -72,6 +72,15 @@ def test_other_names_of_pixels_are_read(tmp_path):
     np.testing.assert_array_equal(read.reshape(1, 784), images)
 
 
+def test_names_of_a_letter_and_a_digit_are_names(tmp_path):
+    images, _ = rows(2)
+    cells = lines(images)
+    cells[0] = [f"p{i}" for i in range(784)]
+    read, labels = csv_files.read(write(tmp_path / "a.csv", cells))
+    np.testing.assert_array_equal(read.reshape(2, 784), images)
+    assert labels is None
+
+
 @pytest.mark.parametrize("form", ["BOM", "CRLF", "quotes", "blank lines", "no last newline"])
 def test_harmless_differences_are_accepted(tmp_path, form):
     images, labels = rows(3)
@@ -104,6 +113,18 @@ def test_a_wrong_pixel_is_named_never_wrapped(tmp_path, table, cell, line, colum
 def test_a_wrong_label_is_named(tmp_path, table, label):
     table[2][0] = label
     with pytest.raises(DataError, match=f"line 3: label '{label}', wanted 0 to 9"):
+        csv_files.read(write(tmp_path / "a.csv", table))
+
+
+def test_a_byte_order_mark_belongs_to_the_first_line_alone(tmp_path, table):
+    table[2][0] = "\ufeff" + table[2][0]
+    with pytest.raises(DataError, match=r"line 3: label '\\ufeff\d', wanted 0 to 9"):
+        csv_files.read(write(tmp_path / "a.csv", table))
+
+
+def test_of_a_long_cell_the_beginning_is_shown(tmp_path, table):
+    table[2][5] = "7" * 300
+    with pytest.raises(DataError, match=f"column 6: pixel '{'7' * 40}', wanted"):
         csv_files.read(write(tmp_path / "a.csv", table))
 
 
@@ -142,6 +163,8 @@ def test_a_cut_file_is_refused_at_its_last_line(tmp_path, table):
         (b"a,b,c\n1,2,3\n", "line 1: 3 columns; wanted a label and 784 pixels"),
         (",".join([*NAMES, "label"]).encode(), "the first named 'pixel0'"),
         (",".join(["label", *NAMES[1:]]).encode(), "the first named 'label'"),
+        (",".join(["class", *NAMES]).encode(), "785 columns, the first named 'class'"),
+        (",".join([*NAMES, "label"]).replace("pixel", "").encode(), "the first named '0'"),
         (b"label;pixel0;pixel1\n", "semicolons"),
         ("label,pixel0\n".encode("utf-16"), "UTF-16"),
         ("label,pixel0\n".encode("utf-16-le"), "UTF-16"),

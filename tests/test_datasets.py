@@ -214,6 +214,12 @@ def test_found_nowhere_lists_every_place_and_what_to_do(nowhere, monkeypatch):
     assert len(lines) == 8
 
 
+@pytest.mark.parametrize("name", download.SETS)
+def test_a_named_set_is_that_set_or_none(nowhere, name):
+    with pytest.raises(DownloadError, match=f"^{download.SETS[name].title} was not found"):
+        fm.load(name)
+
+
 def test_an_environment_that_is_not_set_is_listed(nowhere):
     with pytest.raises(DownloadError, match="FASTMNIST_DATA is not set"):
         fm.load("kmnist")
@@ -279,20 +285,31 @@ def test_a_folder_with_only_a_test_part_is_named(tmp_path):
             fm.load(tmp_path)
 
 
-def test_different_counts_are_told_with_both_files(tmp_path):
-    write_folder(tmp_path, (*ARRAYS[:3], ARRAYS[3][:9]))
+@pytest.mark.parametrize("spoilt", range(4))
+def test_different_counts_are_told_with_both_files(tmp_path, spoilt):
+    arrays = [array[:9] if i == spoilt else array[:10] for i, array in enumerate(ARRAYS)]
+    write_folder(tmp_path, arrays)
+    part, counts = "train" if spoilt < 2 else "t10k", [len(array) for array in arrays]
+    images, labels = counts[:2] if spoilt < 2 else counts[2:]
     with pytest.raises(DataError) as error:
         fm.load(tmp_path)
     assert str(error.value) == (
-        f"{tmp_path}/t10k-images-idx3-ubyte.gz has 10 images, "
-        f"but {tmp_path}/t10k-labels-idx1-ubyte.gz has 9 labels"
+        f"{tmp_path}/{part}-images-idx3-ubyte.gz has {images} images, "
+        f"but {tmp_path}/{part}-labels-idx1-ubyte.gz has {labels} labels"
     )
 
 
-def test_different_sizes_of_images_are_told(tmp_path):
-    write_folder(tmp_path, (*ARRAYS[:2], ARRAYS[2][:, 4:24, 4:24], ARRAYS[3]))
-    with pytest.raises(DataError, match=r"images of \[28, 28\], but .* of \[20, 20\]"):
+@pytest.mark.parametrize("smaller", [0, 2])
+def test_different_sizes_of_images_are_told(tmp_path, smaller):
+    arrays = [array[:, 4:24, 4:24] if i == smaller else array for i, array in enumerate(ARRAYS)]
+    write_folder(tmp_path, arrays)
+    with pytest.raises(DataError) as error:
         fm.load(tmp_path)
+    sizes = ("[20, 20]", "[28, 28]") if smaller == 0 else ("[28, 28]", "[20, 20]")
+    assert str(error.value) == (
+        f"{tmp_path}/train-images-idx3-ubyte.gz has images of {sizes[0]}, "
+        f"but {tmp_path}/t10k-images-idx3-ubyte.gz of {sizes[1]}"
+    )
 
 
 def test_swapped_files_are_told(tmp_path):

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from fastmnist.kernels import jit
+
 # Compiled anew, and so as little of it as will do.
 PREDICTS = """
 import agreement
@@ -38,6 +40,27 @@ def run(arguments, variables):
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="modes mean nothing here")
+def test_a_cache_that_others_can_write_is_not_used_and_warned_of_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTMNIST_CACHE", str(tmp_path))
+    monkeypatch.setattr(jit, "_warned", [])
+    folder = jit.folder.__wrapped__
+    ours = folder()
+    assert ours.is_relative_to(tmp_path)
+    ours.chmod(0o777)
+    with pytest.warns(UserWarning, match="can be written by others"):
+        assert folder() is None
+    assert folder() is None  # a second warning would be an error
+
+
+def test_a_cache_that_cannot_be_written_is_not_used(tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTMNIST_CACHE", str(tmp_path))
+    monkeypatch.setattr(jit, "_warned", [])
+    monkeypatch.setattr(os, "access", lambda *_: False)  # nothing is forbidden to root
+    with pytest.warns(UserWarning, match="cannot be written"):
+        assert jit.folder.__wrapped__() is None
 
 
 @pytest.mark.compiled

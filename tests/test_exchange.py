@@ -64,6 +64,39 @@ def test_pytorch_loads_them_as_they_are(tmp_path):
     assert np.abs(P - model.predict_proba(images())).max() <= 64 * EPS
 
 
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}])
+def test_safetensors_that_others_have_written_are_read(metadata, tmp_path):
+    numpy = pytest.importorskip("safetensors.numpy")
+    rng = np.random.default_rng(0)
+    layers = {"0.weight": (4, 3), "0.bias": (4,), "2.weight": (2, 4), "2.bias": (2,)}
+    tensors = {name: rng.normal(size=shape).astype(np.float32) for name, shape in layers.items()}
+    (tmp_path / "model.safetensors").write_bytes(numpy.save(tensors, metadata))
+    model = fm.MLP.load(tmp_path / "model.safetensors")
+    assert model.sizes == (3, 4, 2)
+    for layer, (W, b) in enumerate(model.params):
+        np.testing.assert_array_equal(W, tensors[f"{2 * layer}.weight"].T)
+        np.testing.assert_array_equal(b, tensors[f"{2 * layer}.bias"])
+
+
+def test_weights_that_look_like_the_checksums_place_stay_as_they_are(tmp_path):
+    pytest.importorskip("safetensors")
+    model = fm.MLP((8, 4))
+    model.params[0][0][...] = np.frombuffer(b"0000", np.float32)
+    model.save(tmp_path / "model.safetensors")
+    again = fm.MLP.load(tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(again.params.flat, model.params.flat)
+
+
+@pytest.mark.parametrize("change", [(b"fastmnist.sha256", b"fastmnist.sha255"), (b'"1"', b'"2"')])
+def test_safetensors_whose_metadata_are_changed_are_refused(change, tmp_path):
+    pytest.importorskip("safetensors")
+    content = exchange.to_safetensors(fm.MLP((4, 2)).params)
+    assert content.count(change[0]) == 1
+    (tmp_path / "model.safetensors").write_bytes(content.replace(*change))
+    with pytest.raises(ModelFileError, match="damaged: the checksum does not fit"):
+        fm.MLP.load(tmp_path / "model.safetensors")
+
+
 def test_what_is_no_such_network_is_refused(tmp_path):
     numpy = pytest.importorskip("safetensors.numpy")
     path = tmp_path / "model.safetensors"
@@ -71,10 +104,20 @@ def test_what_is_no_such_network_is_refused(tmp_path):
     for tensors, message in (
         ({"w": W}, "wanted tensors 0.weight"),
         ({}, "wanted tensors"),
+        ({"0.weight": W, "0.bias": b, "more": b}, "wanted tensors"),
+        ({"0.weight": W, "0.bias": b, "1.weight": W, "1.bias": b}, "wanted tensors"),
         ({"0.weight": W, "0.bias": b[:2]}, "do not fit"),
+        ({"0.weight": W[:2], "0.bias": b}, "do not fit"),
+        ({"0.weight": W[0], "0.bias": np.zeros((), np.float32)}, "do not fit"),
+        ({"0.weight": W.reshape(2, 2, 3), "0.bias": np.zeros((2, 2), np.float32)}, "do not fit"),
         ({"0.weight": W, "0.bias": b, "2.weight": W, "2.bias": b}, "do not fit"),
+        ({"0.weight": W, "0.bias": b, "2.weight": W[:, :2], "2.bias": b}, "do not fit"),
         ({"0.weight": W.astype(np.float64), "0.bias": b}, "is float64"),
         ({"0.weight": np.full_like(W, np.nan), "0.bias": b}, "NaN"),
+        (
+            {"0.weight": W, "0.bias": b, "2.weight": W[:, :3].astype(np.float64), "2.bias": b},
+            r"'2\.weight' is float64",
+        ),
     ):
         path.write_bytes(numpy.save(tensors))
         with pytest.raises(ModelFileError, match=message):

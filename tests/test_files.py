@@ -1,5 +1,6 @@
 """Where files are kept, and that none is ever half written."""
 
+import fcntl
 import os
 import stat
 import subprocess
@@ -97,6 +98,37 @@ def test_an_error_names_the_file_not_its_temporary_name(tmp_path):
         assert caught.value.filename == str(path)
 
 
+def test_an_error_about_another_file_keeps_its_name(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught, atomic_write(tmp_path / "file"):
+        (tmp_path / "other").read_bytes()
+    assert caught.value.filename == str(tmp_path / "other")
+
+
+def test_two_writers_of_one_file_do_not_disturb_each_other(tmp_path):
+    path = tmp_path / "file"
+    with atomic_write(path) as outer:
+        outer.write(b"outer")
+        with atomic_write(path) as inner:
+            inner.write(b"inner")
+        assert path.read_bytes() == b"inner"
+    assert path.read_bytes() == b"outer"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_somebody_elses_process_is_writing_stays(tmp_path, monkeypatch):
+    def kill(process, signal):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "kill", kill)
+    with atomic_write(tmp_path / "file"):
+        [ours] = os.listdir(tmp_path)
+    theirs = tmp_path / ours.replace(f"-{os.getpid()}.", "-1.")
+    theirs.touch()
+    with atomic_write(tmp_path / "file"):
+        pass
+    assert theirs.exists()
+
+
 LOCKER = """
 import sys, time
 from fastmnist.files import locked
@@ -122,6 +154,24 @@ def test_a_lock_keeps_others_away_until_its_owner_is_gone(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("made_anew", [False, True])
+def test_a_lock_that_was_removed_while_we_opened_it_is_none(made_anew, tmp_path, monkeypatch):
+    flock = fcntl.flock
+
+    def late(descriptor, operation):
+        monkeypatch.setattr(fcntl, "flock", flock)
+        [lock] = tmp_path.iterdir()
+        lock.unlink()
+        if made_anew:
+            lock.touch()
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with locked(tmp_path / "file"), pytest.raises(DataError), locked(tmp_path / "file"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_regular_file_opens(tmp_path):
     (tmp_path / "file").write_bytes(b"content")
     with open_regular(tmp_path / "file") as file:
@@ -136,4 +186,12 @@ def test_a_regular_file_opens(tmp_path):
 def test_anything_else_is_refused_at_once(make, tmp_path):
     make(tmp_path / "file")
     with pytest.raises(DataError, match="file"), open_regular(tmp_path / "file"):
+        pass
+
+
+def test_the_systems_reason_is_in_the_error(tmp_path):
+    with (
+        pytest.raises(DataError, match=r"missing cannot be read: No such file or directory$"),
+        open_regular(tmp_path / "missing"),
+    ):
         pass

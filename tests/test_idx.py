@@ -43,6 +43,14 @@ def test_what_is_written_is_read(array, zipped):
     np.testing.assert_array_equal(read, array)
 
 
+def test_gzip_may_repeat_what_was_long_before():
+    once = np.random.default_rng(0).integers(0, 256, (1, 150, 200), np.uint8)
+    twice = np.concatenate([once, once])
+    content = gzip.compress(idx.encode(twice))
+    assert len(content) < 1.1 * once.size
+    np.testing.assert_array_equal(idx.decode(content, 3, "file"), twice)
+
+
 def test_read_takes_a_file_by_its_content_not_by_its_name(tmp_path):
     (tmp_path / "plain.gz").write_bytes(PLAIN)
     (tmp_path / "zipped").write_bytes(ZIPPED)
@@ -57,7 +65,14 @@ def test_a_cut_gzip_file_is_refused(end):
 
 @pytest.mark.parametrize(
     ("end", "message"),
-    [(0, "is empty"), (3, "begins with"), (9, "cut short"), (16, "only 0"), (-1, "only 59")],
+    [
+        (0, "is empty"),
+        (3, "begins with"),
+        (9, "cut short"),
+        (15, "cut short"),
+        (16, "only 0"),
+        (-1, "only 59"),
+    ],
 )
 def test_a_cut_plain_file_is_refused(end, message):
     assert message in refused(PLAIN[:end])
@@ -90,6 +105,12 @@ def test_the_digest_notices_a_flipped_bit(bit):
     except DataError:
         return
     assert idx.sha256(read) != idx.sha256(IMAGES)
+
+
+def test_the_message_says_what_should_be_there():
+    assert "some/file: 5 images of 4 x 3 are 60 bytes" in refused(PLAIN[:-1])
+    labels = idx.encode(np.zeros(1200, np.uint8))
+    assert "some/file: 1,200 labels are 1,200 bytes" in refused(labels[:-1], dimensions=1)
 
 
 def test_extra_bytes_are_refused():
@@ -134,6 +155,24 @@ def test_the_message_says_what_a_wrong_file_is(content, message):
     assert message in refused(content)
 
 
+def test_a_header_of_four_bytes_tells_the_type():
+    assert "holds int8, wanted uint8" in refused(bytes([0, 0, 9, 3]))
+
+
+def test_a_header_that_is_like_a_byte_swapped_one_is_not_called_so():
+    assert "holds type 0x00" in refused(bytes(16))
+    assert "begins with 03 08, not" in refused(bytes([3, 8]))
+    for head in ([1, 8, 8, 3], [0, 8, 8, 3], [0, 9, 0, 0]):
+        assert f"begins with {bytes(head).hex(' ')}, not" in refused(bytes(head) + PLAIN[4:])
+
+
+def test_the_largest_set_in_use_is_within_the_limit():
+    emnist_by_class = (697_932, 28, 28)
+    at_the_limit = (2**20, 2**5, 2**5)
+    for shape in (emnist_by_class, at_the_limit):
+        assert "bytes, but there are only 0" in refused(idx.header(shape))
+
+
 def test_images_given_as_labels_are_named():
     assert "holds images, wanted labels (1 dimensions)" in refused(PLAIN, dimensions=1)
 
@@ -142,7 +181,7 @@ def test_images_given_as_labels_are_named():
 def test_every_other_type_is_refused(code):
     content = bytes([0, 0, code, 3]) + PLAIN[4:]
     names = {9: "int8", 11: "int16", 12: "int32", 13: "float32", 14: "float64"}
-    assert names.get(code, f"0x{code:02x}") in refused(content)
+    assert f"holds {names.get(code, f'type 0x{code:02x}')}, wanted uint8" in refused(content)
 
 
 @pytest.mark.parametrize("dimensions", [0, 2, 4, 255])
@@ -205,3 +244,5 @@ def test_a_file_over_the_limit_is_refused(tmp_path, monkeypatch):
     (tmp_path / "file").write_bytes(PLAIN)
     with pytest.raises(DataError, match="has 76 bytes, more than 59"):
         idx.read(tmp_path / "file", 3)
+    monkeypatch.setattr(idx, "LIMIT", 76)
+    np.testing.assert_array_equal(idx.read(tmp_path / "file", 3), IMAGES)

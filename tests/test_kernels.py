@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fastmnist import Augmentation, kernels, reference
 from fastmnist.counter_based import epoch_key
 from fastmnist.dropout import Dropout
-from fastmnist.kernels import network, packed, vectors
+from fastmnist.kernels import network, packed, phases, vectors
 from fastmnist.optimizers import SGD, State
 from fastmnist.parameters import Parameters
 
@@ -592,6 +592,22 @@ def test_any_number_of_threads_gives_the_same_bits(threads, density):
         kernels.forward(case.params, case.X, threads=threads),
         kernels.forward(case.params, case.X, threads=1),
     )
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_clock_that_is_wanted_is_read_and_changes_nothing(threads):
+    case = random_case(0, (30, 20, 10), 50)
+    timed, other = Parameters.copy_of(case.params), Parameters.copy_of(case.params)
+    ticks = [phases.new_ticks() for _ in range(threads)]
+    options = {"learning_rate": 0.1, "batch_size": 16, "optimizer": SGD(), "threads": threads}
+    kernels._train(timed, case.X, case.y, ticks=ticks, **options)
+    kernels._train(other, case.X, case.y, **options)
+    assert np.array_equal(timed.flat, other.flat)
+    for of_thread in ticks:
+        spent = of_thread[: len(phases.PHASES)]
+        assert (spent >= 0).all()
+        assert (spent[[phases.FORWARD, phases.WAIT, phases.LOSS]] > 0).all()
+        assert spent[phases.FRESH] == 0  # these rows are not made anew
 
 
 @pytest.mark.parametrize("outputs", [10, 128])

@@ -97,6 +97,14 @@ def test_impossible_sizes_are_refused_before_anything_is_allocated(sizes, error)
         fm.MLP(sizes)
 
 
+def test_as_many_parameters_as_are_allowed_may_be_asked_for(monkeypatch):
+    monkeypatch.setattr("fastmnist.model._MOST_PARAMETERS", (6 + 1) * 5 + (5 + 1) * 3)
+    assert fm.MLP((6, 5, 3)).sizes == (6, 5, 3)
+    for sizes, count in (((7, 5, 3), 58), ((6, 6, 3), 63), ((6, 5, 4), 59)):
+        with pytest.raises(ValueError, match=rf"sizes \[.*\] need {4 * count} bytes"):
+            fm.MLP(sizes)
+
+
 @pytest.mark.parametrize(
     ("seed", "error"), [(None, TypeError), (-1, ValueError), (2**64, ValueError), (0.5, TypeError)]
 )
@@ -169,7 +177,7 @@ def same(model, twin):
 @pytest.mark.parametrize("sizes", [(1, 1), (6, 3), (784, 128, 10), (3, 1, 1, 1, 2)])
 def test_a_saved_model_is_loaded_bit_for_bit(sizes, tmp_path):
     model = fm.MLP.uniform(sizes, seed=1)
-    for path in (tmp_path / "model.npz", str(tmp_path / "no suffix")):
+    for path in (tmp_path / "model.npz", tmp_path / "model.zip", str(tmp_path / "no suffix")):
         model.save(path)
         assert same(fm.MLP.load(path), model)
 
@@ -282,6 +290,7 @@ def test_the_tests_way_of_writing_is_accepted(saved, model):
             r"'b0' is float32 of shape \(4,\), wanted float32 of shape \(5,\)",
         ),
         "array of another dtype": (lambda h, a: a.update(b0=np.zeros(5)), "'b0' is float64"),
+        "whole numbers": (lambda h, a: a.update(b0=np.zeros(5, np.int16)), "'b0' is int16"),
         "NaN": (lambda h, a: a["W0"].__setitem__((2, 3), np.nan), "'W0' holds NaN"),
         "infinity": (lambda h, a: a["b1"].__setitem__(0, -np.inf), "'b1' holds NaN or infinite"),
         "version 1 without its checksum": (lambda h, a: h.update(version=1), "checksum"),
@@ -310,7 +319,7 @@ def test_a_header_that_is_none_is_refused(header, saved):
 
 def test_a_file_without_a_header_is_refused(saved):
     np.savez(saved, **parts_of(saved)[1])
-    with pytest.raises(ModelFileError, match="header"):
+    with pytest.raises(ModelFileError, match="not a readable fastmnist file: 'header'"):
         fm.MLP.load(saved)
 
 
@@ -328,7 +337,7 @@ def test_a_compressed_file_is_refused(saved):
     # One that unpacks to gigabytes would be one of these.
     header, arrays = parts_of(saved)
     np.savez_compressed(saved, header=np.array(json.dumps(header)), **arrays)
-    with pytest.raises(ModelFileError, match="compressed"):
+    with pytest.raises(ModelFileError, match="is compressed"):
         fm.MLP.load(saved)
 
 
@@ -422,7 +431,7 @@ def test_an_encrypted_archive_is_refused(saved):
         content = content[:at] + b"\x01" + content[at + 1 :]
     saved.write_bytes(content)
     seal(saved)
-    with pytest.raises(ModelFileError, match="encrypted"):
+    with pytest.raises(ModelFileError, match="is encrypted"):
         fm.MLP.load(saved)
 
 

@@ -110,12 +110,61 @@ def test_turned_transparent_and_deep_pictures_are_read_alike(tmp_path, digits):
     exif[0x0112] = 6  # to be turned right by a quarter
     Image.fromarray(255 - np.rot90(large)).save(tmp_path / "turned.png", exif=exif)
     Image.fromarray(large.astype(np.uint16) * 9).save(tmp_path / "deep.png")
+    Image.fromarray(large.astype(np.uint16) * 9 + 5000).save(tmp_path / "from 5000.png")
     drawn = np.zeros((*large.shape, 4), np.uint8)
     drawn[..., 3] = large  # black ink on nothing
     Image.fromarray(drawn).save(tmp_path / "transparent.png")
 
-    for name in ("turned", "deep", "transparent"):
+    for name in ("turned", "deep", "from 5000", "transparent"):
         np.testing.assert_array_equal(read_digit(tmp_path / f"{name}.png"), wanted, name)
+
+
+def test_a_small_picture_whose_digit_is_elsewhere_is_placed(tmp_path, digits):
+    Image.fromarray(np.roll(digits.images[0], 4, axis=1)).save(tmp_path / "digit.png")
+    read = read_digit(tmp_path / "digit.png")
+    np.testing.assert_array_equal(place(read), read)
+
+
+@pytest.mark.parametrize("channel", [0, 1, 2])
+def test_ink_of_one_colour_is_read(tmp_path, digits, channel):
+    for paper in (0, 255):
+        picture = np.full((28, 28, 3), paper, np.uint8)
+        picture[..., channel] = np.abs(paper - digits.images[0].astype(int))
+        Image.fromarray(picture).save(tmp_path / "colour.png")
+        np.testing.assert_array_equal(read_digit(tmp_path / "colour.png"), digits.images[0])
+
+
+@pytest.mark.parametrize("bright", [False, True])
+def test_ink_on_nothing_is_seen_on_the_paper_that_shows_it(tmp_path, digits, bright):
+    digit = digits.images[0]
+    ink = digit if bright else 255 - digit
+    opaque = np.where(digit > 0, 255, 0).astype(np.uint8)
+    Image.fromarray(np.dstack([ink, opaque])).save(tmp_path / "drawn.png")
+    np.testing.assert_array_equal(read_digit(tmp_path / "drawn.png"), digit)
+
+
+def test_ink_that_paper_shines_through_is_as_if_on_paper(tmp_path, digits):
+    opaque = np.kron(np.pad(digits.images[2], 4), np.ones((6, 6), np.uint8))
+    ink = np.linspace(0, 120, opaque.size).reshape(opaque.shape).astype(np.uint8)
+    Image.fromarray(np.dstack([ink, opaque])).save(tmp_path / "drawn.png")
+    share = opaque / 255
+    flat = np.rint(ink * share + 255 * (1 - share)).astype(np.uint8)
+    Image.fromarray(flat).save(tmp_path / "flat.png")
+    drawn, wanted = (read_digit(tmp_path / f"{name}.png").astype(int) for name in ("drawn", "flat"))
+    assert np.abs(drawn - wanted).max() <= 2  # grey levels
+
+
+def test_deep_pictures_may_use_as_few_levels_as_they_like(tmp_path, digits):
+    inked = np.kron(np.pad(digits.images[2], 4) > 127, np.ones((6, 6), bool))
+    Image.fromarray(inked.astype(np.uint8) * 255).save(tmp_path / "plain.png")
+    Image.fromarray(inked.astype(np.uint16)).save(tmp_path / "deep.png")
+    np.testing.assert_array_equal(
+        read_digit(tmp_path / "deep.png"), read_digit(tmp_path / "plain.png")
+    )
+
+
+def _deep_blank(path):
+    Image.fromarray(np.full((200, 200), 9, np.uint16)).save(path)
 
 
 def _empty(path):
@@ -152,12 +201,13 @@ def _huge(path):
         (_text, "not a picture of a known kind"),
         (_cut, "damaged picture"),
         (_blank, "shows no digit"),
+        (_deep_blank, "shows no digit"),
         (_noise, "shows no digit"),
         (_huge, "too large"),
         (lambda path: path.mkdir(), "not a regular file"),
         (lambda path: None, "cannot be read"),
     ],
-    ids=["empty", "text", "cut", "blank", "noise", "huge", "folder", "missing"],
+    ids=["empty", "text", "cut", "blank", "deep blank", "noise", "huge", "folder", "missing"],
 )
 def test_what_is_no_picture_of_a_digit_is_refused_by_name(tmp_path, write, message):
     path = tmp_path / "digit.png"
@@ -243,6 +293,7 @@ def test_a_sheet_without_digits_is_refused(tmp_path):
         read_digits(tmp_path / "blank.png")
 
 
+@pytest.mark.compiled
 def test_photos_prints_a_row_for_each_kind(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["photos", "--pictures", "1"])
     split = datasets.generate(3000, seed=0), datasets.generate(100, seed=1)

@@ -11,6 +11,7 @@ from benchmarks.peers.problem import Problem
 NETWORK = "784-20-30-10"
 
 
+@pytest.mark.compiled
 def test_the_command_prints_a_row_for_each_number_of_images(monkeypatch, capsys):
     monkeypatch.setattr(timing, "REST", 0)
     monkeypatch.setattr(prediction, "PEERS", {})

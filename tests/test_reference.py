@@ -27,18 +27,25 @@ def random_network(rng, sizes, dtype=np.float64):
     ]
 
 
-def mean_loss(params, X, y):
+def mean_loss(params, X, y, weights=None, label_smoothing=0, masks=None):
     """The mean of -log softmax, from its definition; for complex parameters too."""
+    weights = np.ones(len(y)) if weights is None else weights
     A = X.reshape(len(X), -1) / (255 if X.dtype == np.uint8 else 1)
     for layer, (W, b) in enumerate(params):
-        A = A @ W + b
+        A = (A * masks[layer] if masks else A) @ W + b
         if layer + 1 < len(params):
             A = np.where(A.real > 0, A, 0)
     Z = A - A.real.max(axis=1, keepdims=True)
-    return sum(np.log(np.exp(z).sum()) - z[label] for z, label in zip(Z, y, strict=True)) / len(y)
+    total = 0
+    for z, label, weight in zip(Z, y, weights, strict=True):
+        log_softmax = z - np.log(np.exp(z).sum())
+        target = np.full(len(z), label_smoothing / len(z))
+        target[label] += 1 - label_smoothing
+        total -= weight * (target * log_softmax).sum()
+    return total / weights.sum()
 
 
-def slope(params, direction, X, y):
+def slope(params, direction, X, y, **options):
     """The loss's derivative along `direction`, by a complex step.
 
     Squire and Trapp 1998, "Using complex variables to estimate derivatives of real functions":
@@ -49,17 +56,17 @@ def slope(params, direction, X, y):
         (W + 1j * step * dW, b + 1j * step * db)
         for (W, b), (dW, db) in zip(params, direction, strict=True)
     ]
-    return mean_loss(stepped, X, y).imag / step
+    return mean_loss(stepped, X, y, **options).imag / step
 
 
-def derivative(params, X, y):
+def derivative(params, X, y, **options):
     """The gradient, one complex step for each parameter."""
     direction = [(np.zeros(W.shape), np.zeros(b.shape)) for W, b in params]
     gradients = [(np.zeros_like(W), np.zeros_like(b)) for W, b in params]
     for probe, gradient in zip(flat(direction), flat(gradients), strict=True):
         for place in np.ndindex(probe.shape):
             probe[place] = 1
-            gradient[place] = slope(params, direction, X, y)
+            gradient[place] = slope(params, direction, X, y, **options)
             probe[place] = 0
     return gradients
 
@@ -92,6 +99,55 @@ def test_gradients_are_the_derivative(sizes, dtype):
     params = random_network(rng, sizes)
     X = agreement.random_images(rng, 7, sizes[0], 0.8, dtype)
     check_every_parameter(reference, params, X, rng.integers(0, sizes[-1], 7))
+
+
+class Masks:
+    """Leaves out what it was told to, of samples by their numbers."""
+
+    def __init__(self, *masks):
+        self._masks = masks
+
+    def masks(self, samples, widths):
+        assert widths == [mask.shape[1] for mask in self._masks]
+        return [mask[samples] for mask in self._masks]
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+@pytest.mark.parametrize("smoothing", [0, 0.2])
+@pytest.mark.parametrize("weights", [None, np.array([3, 0, 1, 0.25, 7])])
+def test_loss_and_gradients_with_every_option_are_those_of_the_definition(
+    weights, smoothing, dropped
+):
+    rng = np.random.default_rng(0)
+    params, X, y = random_network(rng, (4, 6, 3)), rng.normal(size=(5, 4)), rng.integers(0, 3, 5)
+    options, defined = {}, {"weights": weights, "label_smoothing": smoothing}
+    if dropped:
+        all_masks = [rng.integers(0, 3, (9, width)) / 2 for width in (4, 6)]
+        samples = np.array([8, 1, 0, 5, 2])
+        options = {"dropout": Masks(*all_masks), "samples": samples}
+        defined["masks"] = [mask[samples] for mask in all_masks]
+    loss, gradients = reference.loss_and_gradients(
+        params, X, y, weights=weights, label_smoothing=smoothing, **options
+    )
+    assert loss == pytest.approx(mean_loss(params, X, y, **defined), rel=1e-13)
+    for got, want in zip(flat(gradients), flat(derivative(params, X, y, **defined)), strict=True):
+        assert np.abs(got - want).max() <= 1e-12 * np.abs(want).max()
+
+
+def test_samples_are_numbered_from_0_where_nothing_else_is_said():
+    rng = np.random.default_rng(0)
+    params, X, y = random_network(rng, (4, 6, 3)), rng.normal(size=(5, 4)), rng.integers(0, 3, 5)
+    masks = [rng.integers(0, 3, (5, width)) / 2 for width in (4, 6)]
+    loss, _ = reference.loss_and_gradients(params, X, y, dropout=Masks(*masks))
+    assert loss == pytest.approx(mean_loss(params, X, y, masks=masks), rel=1e-13)
+
+
+def test_samples_without_any_weight_have_no_gradient():
+    rng = np.random.default_rng(0)
+    params, X, y = random_network(rng, (4, 6, 3)), rng.normal(size=(5, 4)), rng.integers(0, 3, 5)
+    loss, gradients = reference.loss_and_gradients(params, X, y, weights=np.zeros(5))
+    assert loss == 0
+    assert not any(gradient.any() for gradient in flat(gradients))
 
 
 @pytest.mark.parametrize("sizes", [(784, 10), (784, 128, 10), (784, 30, 20, 47)])
@@ -160,6 +216,24 @@ def test_the_loss_is_the_mean_of_its_definition(sizes):
     P = reference.forward(params, X)
     assert loss == pytest.approx(-np.log(P[np.arange(11), y]).mean(), rel=1e-14)
     assert P.sum(axis=1) == pytest.approx(np.ones(11), rel=1e-14)
+
+
+def test_large_logits_overflow_nothing():
+    params = [(np.array([[1000.0, -1000.0, 0.0]]), np.zeros(3))]
+    X = np.array([[1.0], [-1.0]])
+    np.testing.assert_array_equal(reference.forward(params, X), [[1, 0, 0], [0, 1, 0]])
+    loss, gradients = reference.loss_and_gradients(params, X, np.array([1, 1]))
+    assert loss == 1000
+    assert all(np.isfinite(gradient).all() for gradient in flat(gradients))
+
+
+def test_no_other_numbers_than_uint8_are_pixels():
+    params = random_network(np.random.default_rng(0), (4, 3))
+    X = np.array([[0, 1, 1, 0], [1, 0, 1, 1]])
+    for dtype in (bool, np.int8, np.uint16, np.int64, np.float32):
+        np.testing.assert_array_equal(
+            reference.forward(params, X.astype(dtype)), reference.forward(params, X * 1.0)
+        )
 
 
 def test_all_classes_alike_lose_the_logarithm_of_their_number():
@@ -292,6 +366,31 @@ def test_faulted_epochs_are_caught(fault):
         check_epoch(fault(reference), OPTIMIZERS["nesterov"])
 
 
+def test_an_epoch_passes_every_option_on_and_counts_each_sample_by_its_weight():
+    rng = np.random.default_rng(0)
+    params, X, y = random_network(rng, (4, 5, 3)), rng.normal(size=(10, 4)), rng.integers(0, 3, 10)
+    options = {
+        "label_smoothing": 0.2,
+        "dropout": Masks(*(rng.integers(0, 3, (10, width)) / 2 for width in (4, 5))),
+    }
+    weights = rng.exponential(size=10)
+    want, total = [(W.copy(), b.copy()) for W, b in params], 0
+    for start, rate in zip((0, 4, 8), RATES, strict=True):
+        batch = EPOCH["order"][start : start + 4]
+        loss, gradients = reference.loss_and_gradients(
+            want, X[batch], y[batch], weights=weights[batch], samples=batch, **options
+        )
+        total += loss * weights[batch].sum()
+        for w, g in zip(flat(want), flat(gradients), strict=True):
+            w -= rate * g
+    loss = reference.train_epoch(
+        params, X, y, learning_rate=RATES, weights=weights, **options, **EPOCH
+    )
+    assert loss == pytest.approx(total / weights.sum(), rel=1e-14)
+    for got, wanted in zip(flat(params), flat(want), strict=True):
+        assert got == pytest.approx(wanted, rel=1e-13)
+
+
 def test_one_rate_serves_all_batches():
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(10, 4)), rng.integers(0, 3, 10)
@@ -310,6 +409,26 @@ def test_by_default_samples_are_taken_as_they_stand():
     reference.train_epoch(stood, X, y, batch_size=4)
     reference.train_epoch(ordered, X, y, batch_size=4, order=np.arange(10))
     assert all(np.array_equal(a, b) for a, b in zip(flat(stood), flat(ordered), strict=True))
+
+
+def test_by_default_64_samples_take_a_step_at_a_rate_of_a_tenth():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(130, 4)), rng.integers(0, 3, 130)
+    default = random_network(rng, (4, 3))
+    named = [(W.copy(), b.copy()) for W, b in default]
+    reference.train_epoch(default, X, y)
+    reference.train_epoch(named, X, y, learning_rate=0.1, batch_size=64)
+    assert all(np.array_equal(a, b) for a, b in zip(flat(default), flat(named), strict=True))
+
+
+def test_without_a_state_an_optimizer_begins_at_its_first_step():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(10, 4)), rng.integers(0, 3, 10)
+    without = random_network(rng, (4, 3))
+    fresh = [(W.copy(), b.copy()) for W, b in without]
+    reference.train_epoch(without, X, y, batch_size=4, optimizer=Adam())
+    reference.train_epoch(fresh, X, y, batch_size=4, optimizer=Adam(), state=State.zeros(fresh))
+    assert all(np.array_equal(a, b) for a, b in zip(flat(without), flat(fresh), strict=True))
 
 
 def test_a_batch_larger_than_the_set_is_all_of_it():

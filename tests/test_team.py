@@ -7,8 +7,11 @@ import time
 
 import numpy as np
 import pytest
+from agreement import UNCOMPILED
 
-from fastmnist.kernels import team
+from fastmnist import kernels
+from fastmnist.dropout import Dropout
+from fastmnist.kernels import epoch, team
 from fastmnist.kernels.barrier import (
     ABANDONED,
     ARRIVED,
@@ -19,6 +22,7 @@ from fastmnist.kernels.barrier import (
     wait_for_all,
 )
 from fastmnist.kernels.jit import entry
+from fastmnist.parameters import Parameters
 
 
 @entry
@@ -149,6 +153,24 @@ def test_to_cancel_stops_all_at_the_next_meeting(monkeypatch):
     team.run(count_together, members)
     assert words[ARRIVED] == 0
     assert sum(taken[0] for *_, taken in members) % 100 == 0  # all left after the same round
+
+
+@pytest.mark.skipif(not UNCOMPILED, reason="compiled code calls what it was compiled with")
+@pytest.mark.parametrize("dropout", [Dropout(), Dropout(0, 0.2)], ids=["prepared", "made anew"])
+def test_an_epoch_ends_at_whichever_meeting_says_so(monkeypatch, dropout):
+    X, y = np.ones((20, 5), np.float32), np.zeros(20, int)
+    meetings = 2 + (dropout.inputs > 0)
+    for last in range(2 * meetings):
+        params, answers = Parameters((5, 4, 3)), iter([False] * last + [True])
+        monkeypatch.setattr(epoch, "wait_for_all", lambda *_, answers=answers: next(answers))
+        kernels.train_epoch(params, X, y, batch_size=10, dropout=dropout, threads=1)
+        assert next(answers, None) is None
+        assert params.flat.any() == (last >= meetings)  # the first step comes after the meetings
+
+
+def test_thread_count_where_the_system_tells_no_affinity(monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert 1 <= team.thread_count() <= os.cpu_count()
 
 
 def test_thread_count():

@@ -46,9 +46,9 @@ def inlined(function: Callable[..., Any]) -> Any:
 
 def intrinsic(function: Callable[..., Any], *, prefer_literal: bool = False) -> Any:
     """Numba's `intrinsic`, or where compilation is off the function of `plain` of that name."""
-    if OFF:
-        return getattr(plain, function.__name__)
-    return numba.extending.intrinsic(prefer_literal=prefer_literal)(function)
+    if not OFF:
+        return numba.extending.intrinsic(prefer_literal=prefer_literal)(function)
+    return getattr(plain, function.__name__)
 
 
 def chosen(choose: Callable[..., Any]) -> Any:
@@ -70,7 +70,7 @@ def chosen(choose: Callable[..., Any]) -> Any:
 
 def kind_of(value: Any) -> Any:
     """The class of a number or a named tuple, given itself or Numba's type of it."""
-    if isinstance(value, types.Number):
+    if not OFF and isinstance(value, types.Number):
         return numba.np.numpy_support.as_dtype(value).type
     return getattr(value, "instance_class", type(value))
 
