@@ -84,6 +84,7 @@ def unpack(content: bytes, source: str) -> tuple[dict[str, Any], Arrays]:
         arrays = _arrays_in(content)
         header = json.loads(str(arrays.pop("header")))
         version = checks.whole("version", header["version"], 1)
+        intact = sealed if version > 1 else header.get("sha256") == _digest(arrays)
     except Exception as error:  # zipfile and NumPy raise whatever they stumble over
         raise ModelFileError(f"{source}: not a readable fastmnist file: {error}") from error
     if version > VERSION:
@@ -91,7 +92,7 @@ def unpack(content: bytes, source: str) -> tuple[dict[str, Any], Arrays]:
             f"{source}: file format {version}, this fastmnist reads up to {VERSION}; "
             "install a newer fastmnist"
         )
-    if not (sealed if version > 1 else header.get("sha256") == _digest(arrays)):
+    if not intact:
         raise ModelFileError(_damaged(source))
     return header, arrays
 
@@ -102,12 +103,20 @@ def _damaged(source: str) -> str:
 
 def _arrays_in(content: bytes) -> Arrays:
     """All arrays of an .npz file whose members are stored, not compressed, and hold no objects."""
+    arrays: Arrays = {}
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        for member in archive.infolist():
-            if member.compress_type != zipfile.ZIP_STORED or member.file_size > len(content):
-                raise ValueError(f"member {member.filename!r} is compressed")
-    with np.load(io.BytesIO(content), allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+        members = archive.infolist()
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+            raise ValueError("its members are compressed")
+        if sum(member.file_size for member in members) > len(content):
+            raise ValueError("its members lie over one another")
+        for member in members:
+            name = member.filename.removesuffix(".npy")
+            if name in arrays:
+                raise ValueError(f"it has two members {name!r}")
+            with archive.open(member) as file:
+                arrays[name] = np.lib.format.read_array(file, allow_pickle=False)
+    return arrays
 
 
 def _digest(arrays: Arrays) -> str:
@@ -115,5 +124,6 @@ def _digest(arrays: Arrays) -> str:
     digest = hashlib.sha256()
     for name in sorted(arrays):
         digest.update(f"{name} {arrays[name].shape} ".encode())
-        digest.update(np.ascontiguousarray(arrays[name], "<f4").tobytes())
+        # Only the order of bytes may differ: another type could need far more memory as float32.
+        digest.update(arrays[name].astype("<f4", casting="equiv").tobytes())
     return digest.hexdigest()
