@@ -60,11 +60,11 @@ def _guided(name: str, path: Path, executions: int, seed: int) -> None:
         "-timeout=60",
         "-print_final_stats=1",
     ]
-    atheris.Setup(
-        [sys.argv[0], *options, str(corpus)],
-        lambda content: int(not readers.execute(reader, content, path)) * 0,
-        custom_mutator=change,
-    )
+
+    def read(content: bytes) -> None:
+        readers.execute(reader, content, path)
+
+    atheris.Setup([sys.argv[0], *options, str(corpus)], read, custom_mutator=change)
     atheris.Fuzz()
 
 

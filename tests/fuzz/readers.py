@@ -68,8 +68,8 @@ def execute(reader: Reader, content: bytes, path: Path) -> bool:
             reader.read(path)
             accepted = True
         except reader.refusal as error:
-            assert path.name in str(error), f"the file is not named: {error}"
-            accepted = False
+            accepted, message = False, str(error)
+    assert accepted or path.name in message, f"the file is not named: {message}"
     taken = _peak() - before
     if taken > reader.memory:
         raise TooLarge(f"{taken:,} bytes of memory for a file of {len(content):,}")
