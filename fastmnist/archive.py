@@ -24,6 +24,7 @@ from fastmnist.files import atomic_write, open_regular
 
 VERSION = 2  # 1 had the checksum in the header, of the arrays alone
 
+_MOST = 10_000  # arrays: a checkpoint of a thousand layers; 100,000 take seconds to read
 _SEAL = b"sha256:"
 _DIGITS = 64
 
@@ -37,6 +38,8 @@ def write(path: str | os.PathLike[str], header: Mapping[str, Any], arrays: Array
     ------
     OSError
         If it cannot be written; a file that was there before is then unchanged.
+    ValueError
+        If there are more than 10,000 arrays.
     """
     content = pack(header, arrays)
     with atomic_write(path) as file:
@@ -64,7 +67,9 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
 
 
 def pack(header: Mapping[str, Any], arrays: Arrays) -> bytes:
-    """The bytes of a file."""
+    """The bytes of a file; ValueError if it were one that is not read again."""
+    if len(arrays) > _MOST:
+        raise ValueError(f"{len(arrays):,} arrays are too many for a file, which has {_MOST:,}")
     buffer = io.BytesIO()
     text = json.dumps({"version": VERSION, **header})
     np.savez(buffer, header=np.array(text), **arrays)  # type: ignore[arg-type]
@@ -106,6 +111,8 @@ def _arrays_in(content: bytes) -> Arrays:
     arrays: Arrays = {}
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = archive.infolist()
+        if len(members) > _MOST + 1:
+            raise ValueError(f"it has {len(members):,} members")
         if any(member.compress_type != zipfile.ZIP_STORED for member in members):
             raise ValueError("its members are compressed")
         if sum(member.file_size for member in members) > len(content):

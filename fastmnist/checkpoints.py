@@ -152,6 +152,8 @@ def read(path: str | os.PathLike[str]) -> Saved:
             Average(part("average."), _count(told, "averaged")),
             Best(part("best."), float(told["best loss"]), _count(told, "best age")),
         )
+        if arrays:
+            raise ModelFileError(f"{path}: holds arrays of no checkpoint: {sorted(arrays)[:3]}")
         return Saved(params, progress, dict(told["identity"]), dict(told["notes"]))
     except ModelFileError:
         raise

@@ -9,7 +9,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from importlib import import_module
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -52,13 +51,16 @@ def from_safetensors(content: bytes) -> Layers:
     names = [f"{2 * layer}.{kind}" for layer in range(count) for kind in ("weight", "bias")]
     if not names or set(names) != set(tensors):
         raise ValueError(f"wanted tensors 0.weight, 0.bias, 2.weight, ..., found {sorted(tensors)}")
-    layers = [
-        (tensors[weight].T, tensors[bias])
-        for weight, bias in zip(names[::2], names[1::2], strict=True)
-    ]
-    for (W, b), (V, _) in pairwise([*layers, (layers[-1][0].T, None)]):
-        if W.ndim != 2 or b.shape != W.shape[1:] or W.shape[1] != V.shape[0]:
-            raise ValueError(f"shapes {W.T.shape} and {b.shape} do not fit together")
+    layers: list[tuple[NDArray[Any], NDArray[Any]]] = []
+    for weight, bias in zip(names[::2], names[1::2], strict=True):
+        W, b = tensors[weight], tensors[bias]
+        inputs = len(layers[-1][1]) if layers else "inputs"
+        if W.ndim != 2 or b.shape != W.shape[:1] or (layers and W.shape[1] != inputs):
+            raise ValueError(
+                f"{weight} of shape {W.shape} and {bias} of shape {b.shape} do not fit; "
+                f"wanted (outputs, {inputs}) and (outputs,)"
+            )
+        layers.append((W.T, b))
     return layers
 
 

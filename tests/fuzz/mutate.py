@@ -55,7 +55,7 @@ def anywhere(content: bytes, rng: Random, tokens: tuple[bytes, ...] = ()) -> byt
             case 6:
                 order, size = rng.choice("<>"), rng.choice("HI")
                 data[at : at + struct.calcsize(size)] = _packed(order + size, rng.choice(_NUMBERS))
-            case 7:
+            case 7 if rng.random() < 0.2:
                 del data[at:]
             case 8:
                 token = rng.choice(tokens)

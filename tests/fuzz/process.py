@@ -12,8 +12,11 @@ def main(name: str, folder: Path, executions: int, seed: int, guided: bool) -> N
     """The last file that was read stays in `folder`, for who finds this process dead."""
     with _watched() if guided else contextlib.nullcontext():
         from tests.fuzz import readers
-    reader = readers.READERS[name]
-    path = folder / f"file{reader.ending}"
+
+        reader = readers.READERS[name]
+        path = folder / f"file{reader.ending}"
+        for content in reader.seeds():  # imports all that is imported late
+            readers.execute(reader, content, path)
     if guided:
         _guided(name, path, executions, seed)
         return
@@ -42,13 +45,17 @@ def _guided(name: str, path: Path, executions: int, seed: int) -> None:
     reader = readers.READERS[name]
     corpus = path.parent / "corpus"
     corpus.mkdir()
-    for i, content in enumerate([*reader.seeds(), *readers.found(name)]):
+    valid = reader.seeds()
+    for i, content in enumerate([*valid, *readers.found(name)]):
         (corpus / f"{i:03}").write_bytes(content)
 
     def change(content: bytes, longest: int, number: int) -> bytes:
         rng = Random(number)
-        if rng.random() < 0.2:
+        choice = rng.random()
+        if choice < 0.05:
             return bytes(atheris.Mutate(content, longest))
+        if choice < 0.4:  # what has reached new code is often too broken to get any further
+            content = rng.choice(valid)
         return reader.mutate(content, rng)[:longest]
 
     options = [
@@ -57,6 +64,7 @@ def _guided(name: str, path: Path, executions: int, seed: int) -> None:
         f"-max_len={mutate.LONGEST}",
         f"-artifact_prefix={path.parent}/",
         "-rss_limit_mb=0",  # the reader's own is stricter
+        "-mutate_depth=2",
         "-timeout=60",
         "-print_final_stats=1",
     ]

@@ -252,7 +252,7 @@ def _checkpoint_seeds() -> list[bytes]:
         saved = checkpoints.Saved(model.params, progress, {"seed": 0, "X": "0f"}, {"name": "x"})
         with TemporaryDirectory() as folder:
             path = Path(folder, "seed.npz")
-            checkpoints.write(checkpoints.Checkpoint(path), saved)
+            checkpoints.write(path, saved)
             files.append(path.read_bytes())
     return files
 
@@ -261,7 +261,7 @@ def _tensor_seeds() -> list[bytes]:
     from fastmnist import exchange
 
     written = [exchange.to_safetensors(model.params) for model in _models()]
-    return [*written, (FILES / "model-version-1.safetensors").read_bytes()]
+    return [*written, (FILES / "model-without-checksum.safetensors").read_bytes()]
 
 
 def _picture_seeds() -> list[bytes]:
