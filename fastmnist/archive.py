@@ -81,9 +81,9 @@ def pack(header: Mapping[str, Any], arrays: Arrays) -> bytes:
 
 def unpack(content: bytes, source: str) -> tuple[dict[str, Any], Arrays]:
     """Header and arrays in the bytes of a file; `source` is its name in errors."""
-    body, digits = content[:-_DIGITS], content[-_DIGITS:]
-    sealed = body.endswith(_SEAL)
-    if sealed and hashlib.sha256(body).hexdigest().encode() != digits:
+    sealed = content.endswith(_SEAL, 0, -_DIGITS)
+    digest = hashlib.sha256(memoryview(content)[:-_DIGITS]).hexdigest().encode()
+    if sealed and digest != content[-_DIGITS:]:
         raise ModelFileError(_damaged(source))
     try:
         arrays = _arrays_in(content)
@@ -91,7 +91,8 @@ def unpack(content: bytes, source: str) -> tuple[dict[str, Any], Arrays]:
         version = checks.whole("version", header["version"], 1)
         intact = sealed if version > 1 else header.get("sha256") == _digest(arrays)
     except Exception as error:  # zipfile and NumPy raise whatever they stumble over
-        raise ModelFileError(f"{source}: not a readable fastmnist file: {error}") from error
+        reason = str(error).partition("\n")[0]  # NumPy goes on with advice for other files
+        raise ModelFileError(f"{source}: not a readable fastmnist file: {reason}") from error
     if version > VERSION:
         raise ModelFileError(
             f"{source}: file format {version}, this fastmnist reads up to {VERSION}; "
@@ -108,11 +109,11 @@ def _damaged(source: str) -> str:
 
 def _arrays_in(content: bytes) -> Arrays:
     """All arrays of an .npz file whose members are stored, not compressed, and hold no objects."""
+    if content.count(b"PK\1\2") > _MOST + 1:  # how each member's entry in the directory begins
+        raise ValueError(f"it has more than {_MOST:,} members")
     arrays: Arrays = {}
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = archive.infolist()
-        if len(members) > _MOST + 1:
-            raise ValueError(f"it has {len(members):,} members")
         if any(member.compress_type != zipfile.ZIP_STORED for member in members):
             raise ValueError("its members are compressed")
         if sum(member.file_size for member in members) > len(content):

@@ -1,7 +1,7 @@
 """The readers of files, valid files to begin with, and what must hold whatever a file holds.
 
 A reader either refuses a file with its one exception, or what it returns is what it promises. It
-takes at most a second, and raises the most memory that this process has held by 64 MiB at most.
+takes at most a second, and at most 64 MiB of memory (on macOS: beyond the most held before).
 Pictures, which are packed, may take two seconds and 1 GiB: see `fastmnist.pictures`.
 """
 
@@ -61,7 +61,7 @@ def execute(reader: Reader, content: bytes, path: Path) -> bool:
         If it took more time or memory.
     """
     path.write_bytes(content)
-    before = _peak()
+    before = peak(anew=True)
     with warnings.catch_warnings(), _limited(reader.seconds):
         warnings.simplefilter("ignore")  # Pillow's, about a picture that it can still read
         try:
@@ -70,7 +70,7 @@ def execute(reader: Reader, content: bytes, path: Path) -> bool:
         except reader.refusal as error:
             accepted, message = False, str(error)
     assert accepted or path.name in message, f"the file is not named: {message}"
-    taken = _peak() - before
+    taken = peak() - before
     if taken > reader.memory:
         raise TooLarge(f"{taken:,} bytes of memory for a file of {len(content):,}")
     return accepted
@@ -100,10 +100,16 @@ def _limited(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGPROF, before)
 
 
-def _peak() -> int:
-    """The most memory that this process has held."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
+def peak(*, anew: bool = False) -> int:
+    """The most memory in bytes that this process has held, since it was last asked anew."""
+    if sys.platform != "linux":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if anew:
+        Path("/proc/self/clear_refs").write_text("5")
+    with open("/proc/self/status", "rb") as file:
+        status = file.read()
+    at = status.index(b"VmHWM:") + 6
+    return 1024 * int(status[at : status.index(b"kB", at)])
 
 
 def inputs(name: str, executions: int, seed: int) -> Iterator[bytes]:
