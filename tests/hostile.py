@@ -36,6 +36,7 @@ def header(**told: object) -> tuple[str, bytes]:
     return "header.npy", array(json.dumps({"version": 2, "sizes": [3, 2], **told}))
 
 
+OUTSIDE = "/tmp/outside of a hostile file"
 PARAMS = [("W0.npy", array(np.ones((3, 2), "f4"))), ("b0.npy", array(np.ones(2, "f4")))]
 
 
@@ -120,7 +121,7 @@ ARCHIVES = {
     "two members of one name": lambda: archive([header(), *PARAMS, PARAMS[0]]),
     "two names that are one": lambda: archive([header(), *PARAMS, ("W0", PARAMS[0][1])]),
     "a name outside": lambda: archive([header(), *PARAMS, ("../outside.npy", PARAMS[1][1])]),
-    "an absolute name": lambda: archive([header(), *PARAMS, ("/tmp/outside.npy", PARAMS[1][1])]),
+    "an absolute name": lambda: archive([header(), *PARAMS, (f"{OUTSIDE}.npy", PARAMS[1][1])]),
     "no array": lambda: archive([header(), ("W0", b"hello"), PARAMS[1]]),
     "encrypted": encrypted,
 }

@@ -40,6 +40,7 @@ def outcomes(tmp_path_factory):
         "read.npz",
         "read.safetensors",
     }
+    assert not list(Path("/tmp").glob("outside of*"))
     read = [json.loads(line) for line in done.stdout.splitlines()]
     return {outcome["file"]: outcome for outcome in read}
 
