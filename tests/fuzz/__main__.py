@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import importlib.util
-import os
 import shutil
 import subprocess
 import sys
@@ -50,25 +49,31 @@ def main() -> int:
 def _fuzz(name: str, guided: bool, executions: int, seed: int) -> tuple[str, bool]:
     """One reader in a process of its own: what it came to, and whether it failed."""
     memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+    place = memory if memory.is_dir() else None
+    with (
+        tempfile.TemporaryDirectory(dir=place) as folder,
+        tempfile.TemporaryFile("w+", errors="replace") as output,
+    ):
         begun = time.perf_counter()
-        command = [sys.executable, "-m", "tests.fuzz.process"]
         done = subprocess.run(
-            [*command, name, folder, str(executions), str(seed), str(int(guided))],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            env=os.environ | {"PYTHONFAULTHANDLER": "1"},
+            [
+                *(sys.executable, "-X", "faulthandler", "-m", "tests.fuzz.process"),
+                *(name, folder, str(executions), str(seed), str(int(guided))),
+            ],
+            stdout=output,
+            stderr=subprocess.STDOUT,
         )
         taken = time.perf_counter() - begun
         how = "guided" if guided else "random"
         if done.returncode == 0:
             speed = f"{taken:.0f} s, {executions / taken:,.0f} a second"
             return f"{name}: {executions:,} {how} files, {speed}: none wrong", False
+        output.seek(0)
+        told = output.read()[-6000:]
         [last] = Path(folder).glob("file*")
         digest = hashlib.sha256(last.read_bytes()).hexdigest()[:12]
         kept = shutil.copy(last, FOUND / f"{name}-{digest}")
-        return f"{done.stdout[-6000:]}{done.stderr[-6000:]}\n{name}: failed on {kept}", True
+        return f"{told}\n{name}: failed on {kept}", True
 
 
 if __name__ == "__main__":
