@@ -24,6 +24,7 @@ from fastmnist.files import atomic_write, open_regular
 
 VERSION = 2  # 1 had the checksum in the header, of the arrays alone
 
+_MOST = 10_000  # arrays: a checkpoint of a thousand layers; 100,000 take seconds to read
 _SEAL = b"sha256:"
 _DIGITS = 64
 
@@ -37,6 +38,8 @@ def write(path: str | os.PathLike[str], header: Mapping[str, Any], arrays: Array
     ------
     OSError
         If it cannot be written; a file that was there before is then unchanged.
+    ValueError
+        If there are more than 10,000 arrays.
     """
     content = pack(header, arrays)
     with atomic_write(path) as file:
@@ -64,7 +67,9 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
 
 
 def pack(header: Mapping[str, Any], arrays: Arrays) -> bytes:
-    """The bytes of a file."""
+    """The bytes of a file; ValueError if it were one that is not read again."""
+    if len(arrays) > _MOST:
+        raise ValueError(f"{len(arrays):,} arrays are too many for a file, which has {_MOST:,}")
     buffer = io.BytesIO()
     text = json.dumps({"version": VERSION, **header})
     np.savez(buffer, header=np.array(text), **arrays)  # type: ignore[arg-type]
@@ -76,22 +81,24 @@ def pack(header: Mapping[str, Any], arrays: Arrays) -> bytes:
 
 def unpack(content: bytes, source: str) -> tuple[dict[str, Any], Arrays]:
     """Header and arrays in the bytes of a file; `source` is its name in errors."""
-    body, digits = content[:-_DIGITS], content[-_DIGITS:]
-    sealed = body.endswith(_SEAL)
-    if sealed and hashlib.sha256(body).hexdigest().encode() != digits:
+    sealed = content.endswith(_SEAL, 0, -_DIGITS)
+    digest = hashlib.sha256(memoryview(content)[:-_DIGITS]).hexdigest().encode()
+    if sealed and digest != content[-_DIGITS:]:
         raise ModelFileError(_damaged(source))
     try:
         arrays = _arrays_in(content)
         header = json.loads(str(arrays.pop("header")))
         version = checks.whole("version", header["version"], 1)
+        intact = sealed if version > 1 else header.get("sha256") == _digest(arrays)
     except Exception as error:  # zipfile and NumPy raise whatever they stumble over
-        raise ModelFileError(f"{source}: not a readable fastmnist file: {error}") from error
+        reason = str(error).partition("\n")[0]  # NumPy goes on with advice for other files
+        raise ModelFileError(f"{source}: not a readable fastmnist file: {reason}") from error
     if version > VERSION:
         raise ModelFileError(
             f"{source}: file format {version}, this fastmnist reads up to {VERSION}; "
             "install a newer fastmnist"
         )
-    if not (sealed if version > 1 else header.get("sha256") == _digest(arrays)):
+    if not intact:
         raise ModelFileError(_damaged(source))
     return header, arrays
 
@@ -102,12 +109,22 @@ def _damaged(source: str) -> str:
 
 def _arrays_in(content: bytes) -> Arrays:
     """All arrays of an .npz file whose members are stored, not compressed, and hold no objects."""
+    if content.count(b"PK\1\2") > _MOST + 1:  # how each member's entry in the directory begins
+        raise ValueError(f"it has more than {_MOST:,} members")
+    arrays: Arrays = {}
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        for member in archive.infolist():
-            if member.compress_type != zipfile.ZIP_STORED or member.file_size > len(content):
-                raise ValueError(f"member {member.filename!r} is compressed")
-    with np.load(io.BytesIO(content), allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+        members = archive.infolist()
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+            raise ValueError("its members are compressed")
+        if sum(member.file_size for member in members) > len(content):
+            raise ValueError("its members lie over one another")
+        for member in members:
+            name = member.filename.removesuffix(".npy")
+            if name in arrays:
+                raise ValueError(f"it has two members {name!r}")
+            with archive.open(member) as file:
+                arrays[name] = np.lib.format.read_array(file, allow_pickle=False)
+    return arrays
 
 
 def _digest(arrays: Arrays) -> str:
@@ -115,5 +132,6 @@ def _digest(arrays: Arrays) -> str:
     digest = hashlib.sha256()
     for name in sorted(arrays):
         digest.update(f"{name} {arrays[name].shape} ".encode())
-        digest.update(np.ascontiguousarray(arrays[name], "<f4").tobytes())
+        # Only the order of bytes may differ: another type could need far more memory as float32.
+        digest.update(arrays[name].astype("<f4", casting="equiv").tobytes())
     return digest.hexdigest()

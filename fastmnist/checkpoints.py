@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmnist import __version__, archive
+from fastmnist import __version__, archive, checks
 from fastmnist.errors import ModelFileError
 from fastmnist.files import locked
 from fastmnist.history import Epoch
@@ -144,19 +144,30 @@ def read(path: str | os.PathLike[str]) -> Saved:
         state = State(
             part("velocity.") or Parameters(sizes),
             part("squares.") or Parameters(sizes),
-            int(told["steps"]),
+            _count(told, "steps"),
         )
         progress = Progress(
             state,
-            [Epoch(**epoch) for epoch in told["epochs"]],
-            Average(part("average."), int(told["averaged"])),
-            Best(part("best."), float(told["best loss"]), int(told["best age"])),
+            [_epoch(epoch) for epoch in told["epochs"]],
+            Average(part("average."), _count(told, "averaged")),
+            Best(part("best."), float(told["best loss"]), _count(told, "best age")),
         )
+        if arrays:
+            raise ModelFileError(f"{path}: holds arrays of no checkpoint: {sorted(arrays)[:3]}")
         return Saved(params, progress, dict(told["identity"]), dict(told["notes"]))
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, ModelFileError):
-            raise
+    except ModelFileError:
+        raise
+    except Exception as error:  # whatever a value of another type leads to
         raise ModelFileError(f"{path}: not a readable checkpoint: {error!r}") from error
+
+
+def _count(told: Mapping[str, Any], name: str) -> int:
+    return checks.whole(name, told[name], 0, 2**63 - 1)
+
+
+def _epoch(told: Mapping[str, Any]) -> Epoch:
+    numbers: dict[str, Any] = {k: None if n is None else float(n) for k, n in told.items()}
+    return Epoch(**numbers)
 
 
 def fingerprint(*arrays: NDArray[Any]) -> str:

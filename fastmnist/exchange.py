@@ -9,7 +9,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from importlib import import_module
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 Layers = Sequence[tuple[NDArray[Any], NDArray[Any]]]
 
 _SHA256, _NO_DIGEST = "fastmnist.sha256", "0" * 64
+_LONGEST_HEADER = 2**20  # bytes: 5,000 layers; 100,000 tensors take more than a second to read
 
 OPSET, IR_VERSION = 17, 8  # which every ONNX Runtime since 1.15 reads
 
@@ -35,6 +35,7 @@ def to_safetensors(params: Layers) -> bytes:
         tensors[f"{2 * layer}.bias"] = np.ascontiguousarray(b)
     metadata = {"format": "pt", "fastmnist": "1", _SHA256: _NO_DIGEST}
     content: bytes = _needed("safetensors.numpy").save(tensors, metadata)
+    _header_end(content)
     return content.replace(_NO_DIGEST.encode(), _digest(content).encode(), 1)
 
 
@@ -51,30 +52,45 @@ def from_safetensors(content: bytes) -> Layers:
     count = len(tensors) // 2
     names = [f"{2 * layer}.{kind}" for layer in range(count) for kind in ("weight", "bias")]
     if not names or set(names) != set(tensors):
-        raise ValueError(f"wanted tensors 0.weight, 0.bias, 2.weight, ..., found {sorted(tensors)}")
-    layers = [
-        (tensors[weight].T, tensors[bias])
-        for weight, bias in zip(names[::2], names[1::2], strict=True)
-    ]
-    for (W, b), (V, _) in pairwise([*layers, (layers[-1][0].T, None)]):
-        if W.ndim != 2 or b.shape != W.shape[1:] or W.shape[1] != V.shape[0]:
-            raise ValueError(f"shapes {W.T.shape} and {b.shape} do not fit together")
+        found = f"{len(tensors):,}: {sorted(tensors)[:4]}"
+        raise ValueError(f"wanted tensors 0.weight, 0.bias, 2.weight, ..., found {found}")
+    layers: list[tuple[NDArray[Any], NDArray[Any]]] = []
+    for weight, bias in zip(names[::2], names[1::2], strict=True):
+        W, b = tensors[weight], tensors[bias]
+        inputs = len(layers[-1][1]) if layers else "inputs"
+        if W.ndim != 2 or b.shape != W.shape[:1] or (layers and W.shape[1] != inputs):
+            raise ValueError(
+                f"{weight} of shape {W.shape} and {bias} of shape {b.shape} do not fit; "
+                f"wanted (outputs, {inputs}) and (outputs,)"
+            )
+        layers.append((W.T, b))
     return layers
 
 
 def _check_digest(content: bytes) -> None:
     """Raise ValueError where a file of this package is not as it was written."""
-    end = 8 + int.from_bytes(content[:8], "little")
+    end = _header_end(content)
     metadata = json.loads(content[8:end]).get("__metadata__", {})
     if metadata.keys() & {"fastmnist", _SHA256}:  # either: a bit of the other's name may be wrong
         found = str(metadata.get(_SHA256))
         blank = content[:end].replace(found.encode(), _NO_DIGEST.encode(), 1)
-        if _digest(blank + content[end:]) != found:
+        if _digest(blank, memoryview(content)[end:]) != found:
             raise ValueError("damaged: the checksum does not fit; take another copy")
 
 
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def _header_end(content: bytes) -> int:
+    """Where the tensors begin; ValueError if that is farther than thousands of layers need."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    if end > _LONGEST_HEADER:
+        raise ValueError(f"a header of {end:,} bytes, more than {_LONGEST_HEADER:,}")
+    return end
+
+
+def _digest(*parts: bytes | memoryview) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
 
 
 def to_onnx(params: Layers) -> bytes:

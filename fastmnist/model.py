@@ -182,7 +182,7 @@ class MLP:
         if arrays and "training" not in header:  # else a checkpoint, which holds more
             raise ModelFileError(
                 f"{path}: holds arrays that a model {list(model.sizes)} does not have: "
-                f"{', '.join(sorted(arrays)[:3])}"
+                f"{sorted(arrays)[:3]}"
             )
         return model
 
@@ -190,7 +190,7 @@ class MLP:
     def _from_layers(cls, path: Any, content: bytes) -> MLP:
         try:
             layers = exchange.from_safetensors(content)
-            model = cls(_checked((len(layers[0][0]), *(len(b) for _, b in layers))))
+            _checked((len(layers[0][0]), *(len(b) for _, b in layers)))
         except ImportError:
             raise
         except Exception as error:  # a parser's own exceptions
@@ -199,7 +199,8 @@ class MLP:
             for name, array in (("weight", W), ("bias", b)):
                 key = f"{2 * layer}.{name}"
                 _check_array(path, {key: array}, key, array.shape)
-        model.params = layers
+        model = cls.__new__(cls)
+        model._params = Parameters.copy_of(layers)
         return model
 
 
@@ -228,13 +229,13 @@ def params_in(
     arrays: archive.Arrays, sizes: tuple[int, ...], path: Any, prefix: str = ""
 ) -> Parameters:
     """Parameters of these sizes, taken out of the arrays of a file."""
-    params = Parameters(sizes)
-    for layer, (W, b) in enumerate(params):
-        names = f"{prefix}W{layer}", f"{prefix}b{layer}"
-        for name, wanted in zip(names, (W, b), strict=True):
-            _check_array(path, arrays, name, wanted.shape)
-        params[layer] = (arrays.pop(names[0]), arrays.pop(names[1]))
-    return params
+    layers = []
+    for layer, (n, m) in enumerate(pairwise(sizes)):
+        W, b = f"{prefix}W{layer}", f"{prefix}b{layer}"
+        _check_array(path, arrays, W, (n, m))
+        _check_array(path, arrays, b, (m,))
+        layers.append((arrays.pop(W), arrays.pop(b)))
+    return Parameters.copy_of(layers)  # memory is asked for only now: `sizes` may be anything
 
 
 def sizes_in(header: dict[str, Any], path: Any) -> tuple[int, ...]:
@@ -249,7 +250,7 @@ def _check_array(path: Any, arrays: dict[str, Any], name: str, shape: tuple[int,
     if name not in arrays:
         raise ModelFileError(f"{path}: array {name!r} is missing")
     found = arrays[name]
-    if found.shape != shape or found.dtype != np.float32:
+    if found.shape != shape or found.dtype.newbyteorder("=") != np.float32:
         raise ModelFileError(
             f"{path}: array {name!r} is {found.dtype} of shape {found.shape}, "
             f"wanted float32 of shape {shape}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from itertools import combinations
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -25,6 +24,12 @@ except ImportError as error:
 
 # Plain pixels only: to read EPS, for one, Pillow would start a program outside.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+
+# A scan of a page at 600 dpi has 35 million pixels. JPEG files may have more: they are decoded
+# smaller. What is more takes more than a second, and more than 1 GiB.
+_MOST_PIXELS = 40_000_000
+_LONGEST = 2**16 - 1  # pixels of a side; JPEG and GIF have no longer ones
+_MOST_PIECES = 400  # of a picture; a page has fewer digits, and these take less than a second
 
 _SIDE = 512  # pixels; more of them tell nothing about a digit of 20, and only cost time
 _FAINTEST = 20  # grey levels of 255; what differs less from the paper is no ink
@@ -109,7 +114,8 @@ def read_digits(path: str | os.PathLike[str]) -> list[Found]:
     height, width = ink.shape
     found = []
     for numbers, (left, top, right, bottom) in _in_order(groups):
-        alone = np.where(np.isin(labels, numbers), ink, 0).astype(np.uint8)
+        rows = slice(top, bottom)
+        alone = np.where(np.isin(labels[rows], numbers), ink[rows], 0).astype(np.uint8)
         box = (left / width, top / height, right / width, bottom / height)
         found.append(Found(place(alone), box))
     return found
@@ -142,25 +148,28 @@ def _digits(labels: NDArray[np.intp], ink: NDArray[np.uint8]) -> list[tuple[list
     """The pieces of each digit, and their box; what is too small to be one is left out."""
     weights = np.bincount(labels.ravel(), ink.ravel())
     pieces: list[tuple[list[int], Box]] = []
-    for number in np.flatnonzero(weights >= _SPECK * weights.max(initial=0)):
-        if number and weights[number]:
-            rows, columns = np.nonzero(labels == number)
-            left, top = int(columns.min()), int(rows.min())
-            box: Box = (left, top, int(columns.max()) + 1, int(rows.max()) + 1)
-            pieces.append(([int(number)], box))
+    numbers = np.flatnonzero((weights >= _SPECK * weights.max(initial=0)) & (weights > 0))
+    if len(numbers) > _MOST_PIECES:
+        return []
+    for number in numbers:
+        rows, columns = np.nonzero(labels == number)
+        left, top = int(columns.min()), int(rows.min())
+        box: Box = (left, top, int(columns.max()) + 1, int(rows.max()) + 1)
+        pieces.append(([int(number)], box))
     tallest = max((bottom - top for _, (_, top, _, bottom) in pieces), default=0)
     if tallest < _SMALLEST * max(ink.shape):
         return []
-    merged = True
-    while merged:
-        merged = False
-        for one, other in combinations(pieces, 2):
+    apart: list[tuple[list[int], Box]] = []  # no two of these belong together
+    while pieces:
+        one = pieces.pop(0)
+        for other in apart:
             if _belong_together(one[1], other[1], tallest):
-                pieces = [piece for piece in pieces if piece is not one and piece is not other]
-                pieces.append((one[0] + other[0], _around(one[1], other[1])))
-                merged = True
+                apart.remove(other)
+                pieces.append((other[0] + one[0], _around(one[1], other[1])))
                 break
-    return [(n, box) for n, box in pieces if box[3] - box[1] >= _PART * tallest]
+        else:
+            apart.append(one)
+    return [(n, box) for n, box in apart if box[3] - box[1] >= _PART * tallest]
 
 
 def _belong_together(one: Box, other: Box, tallest: int) -> bool:
@@ -200,7 +209,7 @@ def _pixels(path: str | os.PathLike[str]) -> Plane:
         except UnidentifiedImageError:
             known = ", ".join(FORMATS)
             raise DataError(f"{path} is not a picture of a known kind ({known})") from None
-        except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        except (_TooLarge, Image.DecompressionBombWarning, Image.DecompressionBombError):
             raise DataError(f"{path} is too large a picture; make it smaller first") from None
         except Exception as error:  # Pillow's decoders raise whatever they stumble over
             raise DataError(f"{path} is a damaged picture ({error})") from error
@@ -211,11 +220,19 @@ def _pixels(path: str | os.PathLike[str]) -> Plane:
     return pixels
 
 
+class _TooLarge(Exception):
+    pass
+
+
 def _upright(file: BinaryIO) -> Image.Image:
-    opened = Image.open(file, formats=FORMATS)
-    opened.draft(None, (_SIDE, _SIDE))  # lets JPEG decode no more detail than is needed
-    image = ImageOps.exif_transpose(opened)
+    image: Image.Image = Image.open(file, formats=FORMATS)
+    image.draft(None, (_SIDE, _SIDE))  # lets JPEG decode no more detail than is needed
+    if image.width * image.height > _MOST_PIXELS or max(image.size) > _LONGEST:
+        raise _TooLarge
+    ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith("I"):  # 16 or 32 bits, of which any part may be in use
+        image = image.convert("I")
+        image.thumbnail((_SIDE, _SIDE), Image.Resampling.BOX)
         levels = np.asarray(image, np.float64)
         spread = max(1, levels.max() - levels.min())
         image = Image.fromarray(((levels - levels.min()) * (255 / spread)).astype(np.uint8))
@@ -289,8 +306,9 @@ def _without_specks(ink: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _pieces(mask: NDArray[np.bool_]) -> NDArray[np.intp]:
     """Number the connected pieces of a mask; 0 is the rest."""
     labels = np.where(mask, np.arange(1, mask.size + 1).reshape(mask.shape), 0)
-    while True:  # a label runs along rows, then columns: about as many rounds as strokes turn
+    while True:  # a label runs along rows, then columns, then to wherever it has come from
         spread = _level_runs(_level_runs(labels, mask).T, mask.T).T
+        spread = np.where(mask, spread.ravel()[spread - 1], 0)  # what its namesake is called now
         if np.array_equal(spread, labels):
             return labels
         labels = spread

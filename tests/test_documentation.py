@@ -39,3 +39,13 @@ def test_commands_named_in_the_readme_exist():
     for name in re.findall(r"python -m benchmarks\.(\w+)", text):
         found = ROOT / "benchmarks" / name
         assert found.is_dir() or found.with_suffix(".py").exists(), name
+
+
+def test_commands_named_for_security_run_tests():
+    text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    commands = re.findall(r"python -m pytest (tests/\w+\.py)(?: -k \"?([\w ]+)\"?)?", text)
+    assert len(commands) >= 8
+    for file, words in commands:
+        names = re.findall(r"def (test_\w+)", (ROOT / file).read_text(encoding="utf-8"))
+        for word in words.split(" or "):
+            assert any(word in name for name in names), f"{file} -k {word}"

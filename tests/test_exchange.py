@@ -97,6 +97,8 @@ def test_safetensors_whose_metadata_are_changed_are_refused(change, tmp_path):
         fm.MLP.load(tmp_path / "model.safetensors")
 
 
+@pytest.mark.fault(row=61)
+@pytest.mark.fault(row=62)
 def test_what_is_no_such_network_is_refused(tmp_path):
     numpy = pytest.importorskip("safetensors.numpy")
     path = tmp_path / "model.safetensors"
@@ -118,6 +120,19 @@ def test_what_is_no_such_network_is_refused(tmp_path):
             {"0.weight": W, "0.bias": b, "2.weight": W[:, :3].astype(np.float64), "2.bias": b},
             r"'2\.weight' is float64",
         ),
+        ({"0.weight": W}, "wanted tensors"),
+        ({"0.weight": W, "0.bias": b, "extra": b}, r"wanted tensors.* 3: .*'extra'"),
+        (
+            {"0.weight": W, "0.bias": b[:2]},
+            r"0.weight of shape \(3, 4\) and 0.bias of shape \(2,\) do not fit",
+        ),
+        (
+            {"0.weight": W, "0.bias": b, "2.weight": W, "2.bias": b},
+            r"2.weight of shape \(3, 4\) .* wanted \(outputs, 3\)",
+        ),
+        ({"0.weight": W.astype(np.float64), "0.bias": b}, "is float64"),
+        ({"0.weight": np.full_like(W, np.nan), "0.bias": b}, "NaN"),
+        ({"0.weight": W, "0.bias": np.full_like(b, np.inf)}, "'0.bias' holds NaN or infinite"),
     ):
         path.write_bytes(numpy.save(tensors))
         with pytest.raises(ModelFileError, match=message):

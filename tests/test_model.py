@@ -9,6 +9,7 @@ import pickle
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,10 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastmnist as fm
-from fastmnist import archive, reference
+from fastmnist import archive, checkpoints, kernels, reference
+from fastmnist.datasets import Dataset
 from fastmnist.errors import ModelFileError
 
 SIZES = (6, 5, 3)
+FILES = Path(__file__).parent / "files"
 
 
 def test_weights_are_drawn_for_relu_and_biases_are_0():
@@ -194,13 +197,23 @@ def test_a_saved_model_can_be_read_with_numpy_alone(saved, model):
         assert np.array_equal(file["W1"], model.params[1][0])
 
 
-def test_a_cut_file_is_refused(saved, tmp_path):
-    content, cut = saved.read_bytes(), tmp_path / "cut.npz"
-    step = max(1, len(content) // 50)
-    for length in (*range(0, len(content), step), *range(len(content) - 100, len(content))):
-        cut.write_bytes(content[:length])
-        with pytest.raises(ModelFileError, match=r"cut\.npz"):
-            fm.MLP.load(cut)
+@pytest.mark.fault(row=57)
+@pytest.mark.parametrize("kind", ["model.npz", "model.safetensors", "checkpoint.npz"])
+def test_a_cut_file_is_refused(kind, model, tmp_path):
+    path = tmp_path / kind
+    if kind.startswith("checkpoint"):
+        path.write_bytes((FILES / "checkpoint-version-2.npz").read_bytes())
+    else:
+        model.save(path)
+    read = checkpoints.read if kind.startswith("checkpoint") else fm.MLP.load
+    content = path.read_bytes()
+    lengths = np.linspace(0, len(content) - 1, 50).astype(int)
+    for length in (*lengths, *range(len(content) - 100, len(content))):
+        path.write_bytes(content[:length])
+        with pytest.raises(ModelFileError, match=path.name):
+            read(path)
+    path.write_bytes(content)
+    read(path)
 
 
 def test_extra_bytes_change_no_parameter(saved, model):
@@ -269,6 +282,9 @@ def test_the_tests_way_of_writing_is_accepted(saved, model):
     assert same(fm.MLP.load(saved), model)
 
 
+@pytest.mark.fault(row=61)
+@pytest.mark.fault(row=62)
+@pytest.mark.fault(row=63)
 @pytest.mark.parametrize(
     ("change", "message"),
     {
@@ -309,6 +325,118 @@ def test_a_file_that_is_no_such_model_is_refused(change, message, saved):
     assert "model.npz" in str(caught.value)
 
 
+# Files of every version, with the same parameters: k/8 for k = 1, 2, ..., of signs in turn.
+
+
+def known_params(params, factor=1):
+    number = 0
+    for pair in params:
+        for array in pair:
+            k = number + np.arange(array.size)
+            wanted = np.float32(factor * (k + 1) / 8 * (-1.0) ** (k - number))
+            np.testing.assert_array_equal(array, wanted.reshape(array.shape))
+            number += array.size
+    return number == 23
+
+
+@pytest.mark.fault(row=63)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model-version-1.npz",
+        "model-version-2.npz",
+        "model-without-checksum.safetensors",
+        "model-version-1.safetensors",
+        "checkpoint-version-2.npz",
+    ],
+)
+def test_files_of_every_version_are_read(name, tmp_path):
+    model = fm.MLP.load(FILES / name)
+    assert model.sizes == (4, 3, 2)
+    assert known_params(model.params)
+    model.save(tmp_path / "again.npz")
+    assert parts_of(tmp_path / "again.npz")[0]["version"] == archive.VERSION
+    assert same(fm.MLP.load(tmp_path / "again.npz"), model)
+
+
+@pytest.mark.fault(row=63)
+def test_there_is_a_file_of_every_version():
+    for version in range(1, archive.VERSION + 1):
+        assert parts_of(FILES / f"model-version-{version}.npz")[0]["version"] == version
+
+
+@pytest.mark.fault(row=63)
+def test_a_checkpoint_of_every_version_is_read():
+    saved = checkpoints.read(FILES / "checkpoint-version-2.npz")
+    progress = saved.progress
+    assert known_params(saved.params)
+    for params, factor in (
+        (progress.state.velocity, 2),
+        (progress.state.squares, 4),
+        (progress.average.mean, 8),
+        (progress.best.params, 16),
+    ):
+        assert known_params(params, factor)
+    assert (progress.state.steps, progress.average.count) == (6, 2)
+    assert (progress.best.loss, progress.best.age) == (0.25, 1)
+    assert [epoch.loss for epoch in progress.history] == [0.75, 0.5]
+    assert saved.identity == {"seed": 0, "fastmnist": "0.1.0"}
+    assert saved.notes == {"recipe": "quick"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    {
+        "newer version": (lambda h, a: h.update(version=3), "install a newer fastmnist"),
+        "array missing": (lambda h, a: a.pop("best.b1"), "'best.b1' is missing"),
+        "extra array": (lambda h, a: a.update(W2=np.zeros(3)), r"of no checkpoint: \['W2'\]"),
+        "array of another shape": (
+            lambda h, a: a.update({"velocity.b0": np.zeros(4, np.float32)}),
+            r"'velocity.b0' is float32 of shape \(4,\), wanted float32 of shape \(3,\)",
+        ),
+        "array of another dtype": (
+            lambda h, a: a.update({"squares.b0": np.zeros(3)}),
+            "'squares.b0' is float64",
+        ),
+        "NaN": (lambda h, a: a["average.W0"].__setitem__((2, 1), np.nan), "'average.W0' holds NaN"),
+        "infinity": (
+            lambda h, a: a["W0"].__setitem__((0, 0), np.inf),
+            "'W0' holds NaN or infinite",
+        ),
+        "no steps": (lambda h, a: h["training"].pop("steps"), "steps"),
+        "negative steps": (lambda h, a: h["training"].update(steps=-1), "steps must be from 0"),
+        "steps no number": (lambda h, a: h["training"].update(steps="6"), "whole number"),
+        "an age without end": (
+            lambda h, a: h["training"].update({"best age": float("inf")}),
+            "whole number",
+        ),
+        "a loss too large": (
+            lambda h, a: h["training"].update({"best loss": 10**400}),
+            "not a readable checkpoint",
+        ),
+        "epochs of text": (lambda h, a: h["training"].update(epochs=["x"]), "not a readable"),
+        "an epoch with more": (
+            lambda h, a: h["training"]["epochs"][0].update(more=1),
+            "not a readable checkpoint",
+        ),
+        "training no object": (lambda h, a: h.update(training=3), "not a readable checkpoint"),
+    }.values(),
+)
+@pytest.mark.fault(row=61)
+@pytest.mark.fault(row=62)
+@pytest.mark.fault(row=63)
+def test_a_file_that_is_no_such_checkpoint_is_refused(change, message, tmp_path):
+    header, arrays = parts_of(FILES / "checkpoint-version-2.npz")
+    path = tmp_path / "training.npz"
+    write(path, header, arrays)
+    checkpoints.read(path)
+    change(header, arrays)
+    write(path, header, arrays)
+    with pytest.raises(ModelFileError, match=message) as caught:
+        checkpoints.read(path)
+    assert "training.npz" in str(caught.value)
+
+
 @pytest.mark.parametrize("header", [b"[]", b"3", b"null", b"{", b"\xff\xfe", b"[" * 100_000])
 def test_a_header_that_is_none_is_refused(header, saved):
     _, arrays = parts_of(saved)
@@ -323,16 +451,34 @@ def test_a_file_without_a_header_is_refused(saved):
         fm.MLP.load(saved)
 
 
-def test_big_endian_arrays_are_loaded_or_refused_but_never_misread(saved, model):
+@pytest.mark.fault(row=64)
+def test_big_endian_arrays_are_the_same_parameters(saved, model):
     header, arrays = parts_of(saved)
-    np.savez(
-        saved,
-        header=np.array(json.dumps(header)),
-        **{k: a.astype(">f4") for k, a in arrays.items()},
-    )
-    loads_as_it_was_or_not_at_all(saved, model)
+    swapped = {name: array.astype(">f4") for name, array in arrays.items()}
+    write(saved, header, swapped)
+    assert same(fm.MLP.load(saved), model)
+    with np.load(FILES / "model-version-1.npz") as file:  # its checksum is of little-endian values
+        old = {name: file[name].astype(">f4") for name in file.files if name != "header"}
+        np.savez(saved, header=file["header"], **old)
+    assert same(fm.MLP.load(saved), fm.MLP.load(FILES / "model-version-1.npz"))
 
 
+@pytest.mark.fault(row=64)
+def test_what_the_kernels_trained_the_reference_predicts_with_the_same_parameters(tmp_path):
+    generator = np.random.default_rng(0)
+    X, y = generator.random((60, 6), np.float32), generator.integers(0, 3, 60)
+    model = fm.MLP(SIZES, seed=0)
+    fm.fit(model, Dataset(X, y), epochs=2, batch_size=16, backend="numba")
+    for ending in ("npz", "safetensors"):
+        model.save(tmp_path / f"model.{ending}")
+        loaded = fm.MLP.load(tmp_path / f"model.{ending}")
+        assert same(loaded, model)
+        P = reference.forward(loaded.params, X)
+        assert np.array_equal(P, reference.forward(model.params, X))
+        assert np.abs(P - kernels.forward(model.params, X)).max() <= 64 * EPS
+
+
+@pytest.mark.fault(row=60)
 def test_a_compressed_file_is_refused(saved):
     # One that unpacks to gigabytes would be one of these.
     header, arrays = parts_of(saved)
@@ -351,30 +497,38 @@ class Canary:
         return os.mkdir, (str(self.path),)
 
 
-def test_a_pickle_is_refused_and_not_run(saved, tmp_path):
+@pytest.mark.fault(row=59)
+@pytest.mark.parametrize("read", [fm.MLP.load, checkpoints.read], ids=["model", "checkpoint"])
+@pytest.mark.parametrize("ending", ["npz", "safetensors", "npy", "pkl"])
+def test_a_pickle_is_refused_and_not_run(ending, read, saved, tmp_path):
     canary = Canary(tmp_path / "canary")
     header, arrays = parts_of(saved)
-    trap = np.array([canary], dtype=object)
-
-    def members():
-        yield {"W0": trap}
-        yield {"header": trap}
-        yield {"header": np.array(json.dumps(header)), **arrays, "extra": trap}
-
-    for content in members():
-        with open(saved, "wb") as file:
-            np.savez(file, **content)
-        with pytest.raises(ModelFileError):
-            fm.MLP.load(saved)
-    saved.write_bytes(pickle.dumps(canary))
-    with pytest.raises(ModelFileError):
-        fm.MLP.load(saved)
-    raw = io.BytesIO()
+    text = np.array(json.dumps(header))
+    trap, raw, zipped_raw = np.array([canary], dtype=object), io.BytesIO(), io.BytesIO()
     np.save(raw, trap)
-    saved.write_bytes(raw.getvalue())
-    with pytest.raises(ModelFileError):
-        fm.MLP.load(saved)
-    assert not canary.path.exists()
+    with zipfile.ZipFile(zipped_raw, "w") as file:
+        file.writestr("W0.npy", pickle.dumps(canary))
+        file.writestr("header.npy", pickle.dumps(canary))
+    contents = [pickle.dumps(canary), raw.getvalue(), zipped_raw.getvalue()]
+    for members in (
+        {"W0": trap},
+        {"header": trap},
+        {"header": text, **arrays, "extra": trap},
+        {"header": text, **arrays, "W1": trap},
+    ):
+        buffer = io.BytesIO()
+        np.savez(buffer, **members)
+        contents.append(buffer.getvalue())
+    if read is fm.MLP.load:
+        contents.append(archive.pack(header, {**arrays, "W1": trap}))
+    path = tmp_path / f"trap.{ending}"
+    for content in contents:
+        path.write_bytes(content)
+        with pytest.raises(ModelFileError, match="trap"):
+            read(path)
+        assert not canary.path.exists()
+    pickle.loads(contents[0])
+    assert canary.path.exists()  # it would have been seen
 
 
 def zipped(path, members):
@@ -389,6 +543,7 @@ def npy(shape, descr="<f4", body=b""):
     return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + body
 
 
+@pytest.mark.fault(row=60)
 @pytest.mark.parametrize(
     "members",
     {
@@ -408,6 +563,7 @@ def test_a_hostile_archive_is_refused(members, tmp_path):
         fm.MLP.load(tmp_path / "hostile.npz")
 
 
+@pytest.mark.fault(row=60)
 @properties(200)
 @given(
     header=st.text(
@@ -424,6 +580,7 @@ def test_a_hostile_array_header_is_refused(header, tmp_path_factory):
             fm.MLP.load(path)
 
 
+@pytest.mark.fault(row=60)
 def test_an_encrypted_archive_is_refused(saved):
     content = saved.read_bytes()
     for signature, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
@@ -435,6 +592,7 @@ def test_an_encrypted_archive_is_refused(saved):
         fm.MLP.load(saved)
 
 
+@pytest.mark.fault(row=60)
 def test_two_members_of_one_name_are_refused_or_checked(saved, model):
     with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(saved, "a") as file:
         file.writestr("W0.npy", npy("(6, 5)", body=bytes(120)))
@@ -452,6 +610,7 @@ def test_what_cannot_be_read_is_refused_by_name(make, tmp_path):
         fm.MLP.load(tmp_path / "model.npz")
 
 
+@pytest.mark.fault(row=62)
 def test_a_model_of_nan_is_not_saved_to_be_refused_later(saved, model):
     model.params[0][0][0, 0] = np.nan
     with pytest.raises(ValueError, match="NaN"):

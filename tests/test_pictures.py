@@ -1,7 +1,9 @@
 """Photos and scans of digits, read as MNIST's images are."""
 
+import contextlib
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -194,6 +196,14 @@ def _huge(path):
     Image.new("1", (20_000, 20_000)).save(path)
 
 
+def _large(path):
+    Image.new("1", (7000, 6000)).save(path)
+
+
+def _long(path):
+    Image.new("1", (70_000, 2)).save(path)
+
+
 @pytest.mark.parametrize(
     ("write", "message"),
     [
@@ -204,10 +214,24 @@ def _huge(path):
         (_deep_blank, "shows no digit"),
         (_noise, "shows no digit"),
         (_huge, "too large"),
+        (_large, "too large"),
+        (_long, "too large"),
         (lambda path: path.mkdir(), "not a regular file"),
         (lambda path: None, "cannot be read"),
     ],
-    ids=["empty", "text", "cut", "blank", "deep blank", "noise", "huge", "folder", "missing"],
+    ids=[
+        "empty",
+        "text",
+        "cut",
+        "blank",
+        "deep blank",
+        "noise",
+        "huge",
+        "large",
+        "long",
+        "folder",
+        "missing",
+    ],
 )
 def test_what_is_no_picture_of_a_digit_is_refused_by_name(tmp_path, write, message):
     path = tmp_path / "digit.png"
@@ -215,6 +239,57 @@ def test_what_is_no_picture_of_a_digit_is_refused_by_name(tmp_path, write, messa
     with pytest.raises(DataError, match=message) as caught:
         read_digit(path)
     assert str(path) in str(caught.value)
+
+
+def _grid(pitch, size):
+    """Black squares on white, as many as fit."""
+    squares = np.full((512, 512), 255, np.uint8)
+    for top in range(8, 500 - size, pitch):
+        for left in range(8, 500 - size, pitch):
+            squares[top : top + size, left : left + size] = 0
+    return squares
+
+
+def _stairs():
+    """Diagonal lines, joined at their ends in turn: one piece that winds without end."""
+    stairs = np.full((512, 512), 255, np.uint8)
+    for number, offset in enumerate(range(-420, 420, 7)):
+        rows = np.arange(max(40, 40 - offset), min(470, 470 - offset))
+        stairs[rows, rows + offset] = 0
+        end = rows[-1] if number % 2 else rows[0]
+        stairs[end, end + offset : min(end + offset + 7, 470)] = 0
+    return stairs
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [_grid(4, 1), _grid(9, 1), _grid(24, 17), _grid(26, 18), _stairs()],
+    ids=["dots", "dots apart", "400 squares", "324 squares", "stairs"],
+)
+@pytest.mark.parametrize("read", [read_digit, read_digits])
+def test_no_picture_takes_long(pixels, read, tmp_path):
+    Image.fromarray(pixels).save(tmp_path / "picture.png")
+    begun = time.process_time()
+    with contextlib.suppress(DataError):
+        read(tmp_path / "picture.png")
+    assert time.process_time() - begun < 4  # 0.5 s; it was more than 8 on some of these
+
+
+def test_a_photo_of_many_pixels_is_decoded_smaller(tmp_path, digits):
+    large = Image.fromarray(255 - digits.images[0]).resize((9000, 9000), Image.Resampling.NEAREST)
+    large.save(tmp_path / "large.jpg")  # 81 million
+    assert read_digit(tmp_path / "large.jpg").any()
+
+
+def test_deep_pictures_may_be_larger_than_they_are_read(tmp_path, digits):
+    small = np.pad(255 - digits.images[3], 8, constant_values=255).astype(np.uint16)
+    deep = np.kron(small, np.ones((40, 40), np.uint16))
+    read = []
+    for factor, name in ((257, "deep.png"), (1, "flat.png")):
+        picture = deep * factor if factor > 1 else deep.astype(np.uint8)
+        Image.fromarray(picture).save(tmp_path / name)
+        read.append(read_digit(tmp_path / name).astype(int))
+    assert np.abs(read[0] - read[1]).max() <= 2
 
 
 def test_without_pillow_the_extra_is_named():
