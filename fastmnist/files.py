@@ -17,12 +17,12 @@ from fastmnist.errors import DataError
 
 def cache_dir() -> Path:
     """The folder for data and compiled kernels: $FASTMNIST_CACHE, or the user's cache folder."""
+    folder = os.environ.get("FASTMNIST_CACHE")
     try:
-        return Path(os.environ.get("FASTMNIST_CACHE") or platformdirs.user_cache_dir("fastmnist"))
-    except (
-        RuntimeError
-    ):  # no $HOME, and a user that the system does not know: so in some containers
-        return Path(os.devnull, "no home folder")  # where nothing is found, and nothing can be kept
+        return Path(folder or platformdirs.user_cache_dir("fastmnist")).expanduser()
+    except RuntimeError:
+        # Neither $HOME nor a home of this user, as in some containers: here nothing can be kept.
+        return Path(os.devnull, "no home folder")
 
 
 @contextlib.contextmanager
