@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import functools
 import math
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+LARGEST = 2.0**100  # features in float32; weights would have to be 2**28 for a sum to overflow
 
 
 def features(X: ArrayLike, inputs: int | None = None) -> NDArray[Any]:
@@ -29,13 +34,11 @@ def features(X: ArrayLike, inputs: int | None = None) -> NDArray[Any]:
     Raises
     ------
     TypeError
-        If `X` is masked or does not hold real numbers.
+        If `X` is masked, sparse or does not hold real numbers.
     ValueError
-        If its shape does not fit, or a number is NaN, infinite or too large for float32.
+        If its shape does not fit, or a number is NaN, infinite or larger than `LARGEST`.
     """
-    if isinstance(X, np.ma.MaskedArray):
-        raise TypeError("X is a masked array; fill its gaps first: X.filled(0)")
-    array = np.asarray(X)
+    array = as_array("X", X)
     if array.dtype.kind not in "buif":
         raise TypeError(f"X must hold real numbers, got dtype {array.dtype}")
     if array.ndim < 2:
@@ -51,13 +54,72 @@ def features(X: ArrayLike, inputs: int | None = None) -> NDArray[Any]:
     return rows
 
 
+def images(X: ArrayLike, inputs: int) -> NDArray[Any]:
+    """As `features`, with one warning a process if floats are probably meant as pixels.
+
+    They are if the first 100 rows hold whole numbers from 0 to 255 only, the largest above 127:
+    neither features about 0 nor small counts. As pixels they would have to be uint8.
+    """
+    rows = features(X, inputs)
+    first = rows[:100]
+    if rows.dtype != np.uint8 and first.size:
+        low, high = first.min(), first.max()
+        if low >= 0 and 127 < high <= 255 and (first == np.floor(first)).all():
+            _warn_of_pixels()
+    return rows
+
+
+@functools.cache  # one is enough, however often a network is asked
+def _warn_of_pixels() -> None:
+    warnings.warn(
+        "X looks like pixels from 0 to 255 that are not uint8: such numbers are taken as they are; "
+        "divide them by 255, or pass uint8",
+        stacklevel=2,
+    )
+
+
+def as_array(name: str, values: ArrayLike) -> NDArray[Any]:
+    """`values` as an array, whatever holds them.
+
+    Raises
+    ------
+    TypeError
+        If they are masked or sparse.
+    ValueError
+        If they are lists of different lengths.
+    """
+    if isinstance(values, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array; fill its gaps first: {name}.filled(0)")
+    if hasattr(values, "toarray"):
+        raise TypeError(f"{name} is sparse; pass {name}.toarray() (fastmnist.sklearn takes it)")
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"{name} is no array: {error}") from error
+
+
+@contextlib.contextmanager
+def naming(source: str) -> Iterator[None]:
+    """Begin the message of a TypeError or ValueError with where the data come from."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{source}: {error}") from error
+
+
 def finite(rows: NDArray[Any], name: str) -> None:
-    """Raise ValueError with the first place of a NaN or an infinity in a 2-D array."""
-    if np.isfinite(rows.sum(dtype=np.float64)):  # one fast pass; any NaN or infinity survives it
+    """Raise ValueError with the first place of a NaN, or of a number too large, in a 2-D array.
+
+    Too large is above `LARGEST`: sums of such numbers may overflow, and what comes of it depends
+    on their order.
+    """
+    # two fast passes; NaN survives both, and is not within the bounds
+    if not rows.size or (rows.min() >= -LARGEST and rows.max() <= LARGEST):
         return
-    row, column = np.argwhere(~np.isfinite(rows))[0]
+    row, column = np.argwhere(~(np.abs(rows) <= LARGEST))[0]
     raise ValueError(
-        f"{name} must be finite in float32: found {rows[row, column]} at row {row}, column {column}"
+        f"{name} must be finite in float32, and of {LARGEST:.0e} at most: found "
+        f"{rows[row, column]} at row {row}, column {column}; scale it to about 1"
     )
 
 
@@ -67,11 +129,11 @@ def labels(y: ArrayLike, count: int, classes: int) -> NDArray[np.int64]:
     Raises
     ------
     TypeError
-        If `y` does not hold numbers.
+        If `y` is masked or does not hold numbers.
     ValueError
         If the shape, the count or a value does not fit; the first wrong value is named.
     """
-    array = np.asarray(y)
+    array = as_array("y", y)
     if array.dtype.kind not in "buif":
         raise TypeError(f"labels must be class numbers, got dtype {array.dtype}")
     if array.ndim != 1:
@@ -104,7 +166,7 @@ def weights(values: ArrayLike, samples: int) -> NDArray[np.float32]:
 def whole(name: str, value: Any, low: int, high: int = 2**31 - 1) -> int:
     """`value` as an int within [low, high]; TypeError or ValueError naming the argument."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} must be a whole number, got {value!r}")
+        raise TypeError(f"{name} must be a whole number from {low} to {high}, got {value!r}")
     if not low <= value <= high:
         raise ValueError(f"{name} must be from {low} to {high}, got {value}")
     return int(value)

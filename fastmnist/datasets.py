@@ -36,6 +36,8 @@ class Dataset:
 
     Raises
     ------
+    TypeError
+        If images or labels are masked or sparse.
     ValueError
         If there are more labels than images or fewer, or a label that has no class name.
     """
@@ -46,9 +48,9 @@ class Dataset:
     class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "images", np.asanyarray(self.images))
+        object.__setattr__(self, "images", checks.as_array("images", self.images))
         if self.labels is not None:
-            object.__setattr__(self, "labels", np.asanyarray(self.labels))
+            object.__setattr__(self, "labels", checks.as_array("labels", self.labels))
         if self.images.ndim < 2:
             raise ValueError(f"{self.name}: images must have shape (n, height, width)")
         if self.labels is None:
@@ -58,7 +60,8 @@ class Dataset:
                 f"{self.name}: {len(self)} images, labels of shape {self.labels.shape}"
             )
         if self.class_names:
-            checks.labels(self.labels, len(self), len(self.class_names))
+            with checks.naming(self.name):
+                checks.labels(self.labels, len(self), len(self.class_names))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -93,9 +96,9 @@ def load(
     Parameters
     ----------
     name : {"mnist", "fashion", "kmnist", "generated"} or path-like
-        A path is a folder with MNIST's four IDX files, gzipped or not, or a CSV file with labels,
-        whose last seventh becomes the test set. "generated" is 60,000 and 10,000 digits that the
-        package draws itself.
+        A path is a folder with MNIST's four IDX files, gzipped or not (of two copies the gzipped
+        one is read), or a CSV file with labels, whose last seventh becomes the test set.
+        "generated" is 60,000 and 10,000 digits that the package draws itself.
     data_dir : path-like, optional
         The folder with the four files of a named set, or the one above it.
 

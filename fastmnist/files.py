@@ -19,7 +19,12 @@ from fastmnist.errors import DataError
 
 def cache_dir() -> Path:
     """The folder for data and compiled kernels: $FASTMNIST_CACHE, or the user's cache folder."""
-    return Path(os.environ.get("FASTMNIST_CACHE") or platformdirs.user_cache_dir("fastmnist"))
+    folder = os.environ.get("FASTMNIST_CACHE")
+    try:
+        return Path(folder or platformdirs.user_cache_dir("fastmnist")).expanduser()
+    except RuntimeError:
+        # Neither $HOME nor a home of this user, as in some containers: here nothing can be kept.
+        return Path(os.devnull, "no home folder")
 
 
 @contextlib.contextmanager

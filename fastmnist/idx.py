@@ -25,6 +25,8 @@ _TYPES = {9: "int8", 11: "int16", 12: "int32", 13: "float32", 14: "float64"}
 _CONTENTS = {1: "labels", 3: "images"}
 _GZIP = b"\x1f\x8b"
 _WITH_CHECKSUM = 31  # zlib's number for: a gzip header and trailer, verified
+_PIECE = 2**24  # bytes to unzip at a time: zlib's own buffers would take the whole size once more
+_SURPLUS = 2**10  # bytes that are unzipped beyond what a header says, to tell how many they are
 _OTHER_FORMATS = {
     b"PK": "a zip archive",
     b"\x89PNG": "a PNG picture",
@@ -69,7 +71,7 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
         return file.read()
 
 
-def decode(content: bytes, dimensions: int, source: str) -> NDArray[np.uint8]:
+def decode(content: bytes | bytearray, dimensions: int, source: str) -> NDArray[np.uint8]:
     """The array in the bytes of an IDX file, gzipped or not; `source` is its name in errors."""
     size = 4 + 4 * dimensions
     if content.startswith(_GZIP):
@@ -77,13 +79,16 @@ def decode(content: bytes, dimensions: int, source: str) -> NDArray[np.uint8]:
     shape = _shape(content[:size], dimensions, source)
     body = memoryview(content)[size:]
     needed = math.prod(shape)
-    if len(body) != needed:
-        found = "more than that" if len(body) > needed else f"only {len(body):,}"
+    if surplus := len(body) - needed:
+        if surplus < 0:
+            found = f"but there are only {len(body):,}"
+        else:
+            found = f"{'at least ' * (surplus >= _SURPLUS)}{surplus:,} bytes too many are there"
         raise DataError(
-            f"{source}: {_describe(shape)} are {needed:,} bytes, but there are {found}; "
-            "get the file again"
+            f"{source}: {_describe(shape)} are {needed:,} bytes, {found}; get the file again"
         )
-    return np.frombuffer(body, np.uint8).reshape(shape).copy()  # a copy, to be writable
+    array = np.frombuffer(body, np.uint8).reshape(shape)
+    return array if array.flags.writeable else array.copy()
 
 
 def header(shape: tuple[int, ...]) -> bytes:
@@ -103,15 +108,18 @@ def sha256(array: NDArray[np.uint8]) -> str:
     return digest.hexdigest()
 
 
-def _unzip(content: bytes, dimensions: int, source: str) -> bytes:
-    """What is in a gzipped file, never more than a byte beyond what its header says."""
+def _unzip(content: bytes | bytearray, dimensions: int, source: str) -> bytearray:
+    """What is in a gzipped file, never more than `_SURPLUS` beyond what its header says."""
     size = 4 + 4 * dimensions
     stream = zlib.decompressobj(_WITH_CHECKSUM)
     try:
         head = zlib.decompressobj(_WITH_CHECKSUM).decompress(content, size)
         if len(head) == size:
             size += math.prod(_shape(head, dimensions, source))
-        whole = stream.decompress(content, size + 1)
+        whole, left = bytearray(), size + _SURPLUS
+        while left and (piece := stream.decompress(content, min(left, _PIECE))):
+            whole += piece
+            content, left = stream.unconsumed_tail, left - len(piece)
     except zlib.error as error:
         raise DataError(f"{source} is damaged ({error}); get the file again") from error
     if len(whole) <= size and not stream.eof:
@@ -121,7 +129,7 @@ def _unzip(content: bytes, dimensions: int, source: str) -> bytes:
     return whole
 
 
-def _shape(head: bytes, dimensions: int, source: str) -> tuple[int, ...]:
+def _shape(head: bytes | bytearray, dimensions: int, source: str) -> tuple[int, ...]:
     """The shape that a header tells, checked."""
     if head[:4] != header((0,) * dimensions)[:4]:
         raise DataError(f"{source} {_looks_like(head, dimensions)}")
@@ -141,7 +149,7 @@ def _describe(shape: tuple[int, ...]) -> str:
     return f"{count:,} {_CONTENTS[len(shape)]}{size}"
 
 
-def _looks_like(head: bytes, dimensions: int) -> str:
+def _looks_like(head: bytes | bytearray, dimensions: int) -> str:
     """What a file with a wrong beginning is, as the end of a sentence."""
     wanted = f"not IDX {_CONTENTS[dimensions]}"
     if not head:

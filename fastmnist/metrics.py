@@ -63,9 +63,10 @@ def evaluate(model: MLP, dataset: Dataset, *, threads: int | None = None) -> Rep
         raise ValueError(f"{dataset.name} has no labels to compare with")
     if not len(dataset):
         raise ValueError(f"{dataset.name} has no samples")
-    classes = model.sizes[-1]
-    y = checks.labels(dataset.labels, len(dataset), classes)
-    Z = kernels.logits(model.params, dataset.images, threads=threads)
+    with checks.naming(dataset.name):
+        y = checks.labels(dataset.labels, len(dataset), model.sizes[-1])
+        X = checks.images(dataset.images, model.sizes[0])
+    Z = kernels.logits(model.params, X, threads=threads)
     if not np.isfinite(Z).all():
         raise ValueError(f"{dataset.name}: outputs are not finite; scale the features to about 1")
     return report(Z, y)

@@ -33,7 +33,7 @@ class MLP:
     sizes : sequence of int
         Inputs, units in each hidden layer (none is fine), classes: ``[784, 128, 10]``.
     seed : int
-        Same seed, same weights.
+        From 0 to 2**63 - 1, of any integer type. Same seed, same weights.
 
     Attributes
     ----------
@@ -105,24 +105,28 @@ class MLP:
         Raises
         ------
         TypeError, ValueError
-            If `X` does not hold finite real numbers, or does not fit the network.
+            If `X` does not hold finite real numbers, does not fit the network, or is so large that
+            the outputs overflow.
         """
         X, backend = self._ready(X, threads)
-        classes: NDArray[np.int64] = backend.logits(self.params, X, threads=threads).argmax(axis=1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            Z = backend.logits(self.params, X, threads=threads)
+        classes: NDArray[np.int64] = _finite(Z).argmax(axis=1)
         return classes
 
     def predict_proba(self, X: ArrayLike, *, threads: int | None = None) -> NDArray[np.float32]:
         """The probability of each class, shape (n, classes); arguments as of `predict`."""
         X, backend = self._ready(X, threads)
-        P: NDArray[np.float32] = backend.forward(self.params, X, threads=threads)
-        return P
+        with np.errstate(over="ignore", invalid="ignore"):
+            P: NDArray[np.float32] = backend.forward(self.params, X, threads=threads)
+        return _finite(P)
 
     def _ready(self, X: ArrayLike, threads: int | None) -> tuple[NDArray[Any], ModuleType]:
         """`X`, checked, and the backend that is done with so many images sooner.
 
         Once the kernels are there, that is theirs for any number (one image: 0.8 of the time).
         """
-        X = checks.features(X, self.sizes[0])
+        X = checks.images(X, self.sizes[0])
         if len(X) >= _FEW or "fastmnist.kernels" in sys.modules:
             from fastmnist import kernels  # Numba, only now
 
@@ -204,6 +208,13 @@ class MLP:
         return model
 
 
+def _finite(outputs: NDArray[Any]) -> NDArray[Any]:
+    """`outputs`, if none of them has overflowed."""
+    if not np.isfinite(outputs).all():
+        raise ValueError("the network's outputs are not finite; scale X to about 1")
+    return outputs
+
+
 def _checked(sizes: Any) -> tuple[int, ...]:
     if isinstance(sizes, (str, bytes)) or not hasattr(sizes, "__iter__"):
         raise TypeError(f"sizes must be a list such as [784, 128, 10], got {sizes!r}")
@@ -212,7 +223,10 @@ def _checked(sizes: Any) -> tuple[int, ...]:
         raise ValueError(f"sizes must name the inputs and the classes at least, got {sizes!r}")
     count = sum((n + 1) * m for n, m in pairwise(checked))
     if count > _MOST_PARAMETERS:
-        raise ValueError(f"sizes {list(checked)} need {4 * count:,} bytes of parameters")
+        raise ValueError(
+            f"sizes {list(checked)} need {4 * count:,} bytes of parameters, "
+            f"the most are {4 * _MOST_PARAMETERS:,}; take smaller layers"
+        )
     return checked
 
 

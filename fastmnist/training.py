@@ -98,8 +98,8 @@ def fit(
     threads : int, optional
         By default as many as this process may use. The kernels give the same bits for any number.
     seed : int
-        Of the order of samples, of what is left out, of distortions, and of the choice of
-        validation samples.
+        From 0 to 2**63 - 1, of any integer type. Of the order of samples, of what is left out, of
+        distortions, and of the choice of validation samples.
     checkpoint : path-like or Checkpoint, optional
         A file (.npz) in which all that is needed to go on is kept: written at the beginning and
         after every epoch, whole or not at all. `fastmnist.MLP.load` reads the model in it.
@@ -350,8 +350,9 @@ def _samples(data: Dataset, model: MLP) -> tuple[NDArray[Any], NDArray[np.int64]
         raise ValueError(f"{data.name} has no labels")
     if not len(data):
         raise ValueError(f"{data.name} has no samples")
-    X = checks.features(data.images, model.sizes[0])
-    return X, checks.labels(data.labels, len(X), model.sizes[-1])
+    with checks.naming(data.name):
+        X = checks.images(data.images, model.sizes[0])
+        return X, checks.labels(data.labels, len(X), model.sizes[-1])
 
 
 def _samples_identity(X: NDArray[Any], y: NDArray[Any]) -> str:

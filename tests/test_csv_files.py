@@ -1,10 +1,9 @@
 import contextlib
 import gzip
 import os
-import subprocess
-import sys
 
 import numpy as np
+import programs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,6 +41,7 @@ def table():
     return lines(*rows(3))
 
 
+@pytest.mark.fault(row=28)
 @pytest.mark.parametrize("names", [True, False])
 @pytest.mark.parametrize("labelled", [True, False])
 def test_the_four_forms_are_read(tmp_path, names, labelled):
@@ -64,6 +64,7 @@ def test_every_pixel_value_is_read(tmp_path):
     np.testing.assert_array_equal(read.reshape(1, 784), images)
 
 
+@pytest.mark.fault(row=28)
 def test_other_names_of_pixels_are_read(tmp_path):
     images, labels = rows(1)
     cells = lines(images, labels)
@@ -81,6 +82,7 @@ def test_names_of_a_letter_and_a_digit_are_names(tmp_path):
     assert labels is None
 
 
+@pytest.mark.fault(row=34)
 @pytest.mark.parametrize("form", ["BOM", "CRLF", "quotes", "blank lines", "no last newline"])
 def test_harmless_differences_are_accepted(tmp_path, form):
     images, labels = rows(3)
@@ -98,6 +100,8 @@ def test_harmless_differences_are_accepted(tmp_path, form):
     np.testing.assert_array_equal(read_labels, labels)
 
 
+@pytest.mark.fault(row=31)
+@pytest.mark.fault(row=32)
 @pytest.mark.parametrize(
     "cell", ["-1", "256", "3.5", "3.0", "1e2", "", " ", "nan", "inf", "x", "1_0", "+5", "٣", '1"2']
 )
@@ -109,6 +113,7 @@ def test_a_wrong_pixel_is_named_never_wrapped(tmp_path, table, cell, line, colum
     assert repr(cell) in str(e.value)
 
 
+@pytest.mark.fault(row=33)
 @pytest.mark.parametrize("label", ["10", "255", "-1", "1.5", "seven", "", "nan"])
 def test_a_wrong_label_is_named(tmp_path, table, label):
     table[2][0] = label
@@ -128,6 +133,7 @@ def test_of_a_long_cell_the_beginning_is_shown(tmp_path, table):
         csv_files.read(write(tmp_path / "a.csv", table))
 
 
+@pytest.mark.fault(row=31)
 @given(text=st.text(max_size=4), column=st.integers(1, 784))
 def test_any_text_is_a_pixel_or_refused(tmp_path_factory, text, column):
     path = tmp_path_factory.getbasetemp() / "any.csv"
@@ -139,6 +145,7 @@ def test_any_text_is_a_pixel_or_refused(tmp_path_factory, text, column):
         assert str(images[0].flat[column - 1]) == text.strip('"\r\n')
 
 
+@pytest.mark.fault(row=30)
 @pytest.mark.parametrize("change", [-1, 1])
 def test_a_ragged_line_is_named(tmp_path, table, change):
     table[2] = (table[2] + ["0"])[: 785 + change]
@@ -146,6 +153,7 @@ def test_a_ragged_line_is_named(tmp_path, table, change):
         csv_files.read(write(tmp_path / "a.csv", table))
 
 
+@pytest.mark.fault(row=30)
 def test_a_cut_file_is_refused_at_its_last_line(tmp_path, table):
     path = write(tmp_path / "a.csv", table)
     path.write_bytes(path.read_bytes()[:-700])
@@ -153,6 +161,9 @@ def test_a_cut_file_is_refused_at_its_last_line(tmp_path, table):
         csv_files.read(path)
 
 
+@pytest.mark.fault(row=29)
+@pytest.mark.fault(row=34)
+@pytest.mark.fault(row=35)
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -184,6 +195,7 @@ def test_the_message_says_what_a_wrong_file_is(tmp_path, content, message):
     assert message in str(error.value)
 
 
+@pytest.mark.fault(row=17)
 @pytest.mark.timeout(10)
 @pytest.mark.parametrize("kind", ["missing", "folder", "pipe", "/dev/zero"])
 def test_what_is_not_a_file_is_refused_at_once(tmp_path, kind):
@@ -198,19 +210,32 @@ def test_what_is_not_a_file_is_refused_at_once(tmp_path, kind):
         csv_files.read(path)
 
 
-def test_an_endless_line_takes_no_memory(tmp_path):
-    path = tmp_path / "a.csv"
-    with open(path, "wb") as file:
+@programs.linux
+@pytest.mark.fault(row=35)
+def test_endless_lines_take_no_memory(tmp_path, figure):
+    with open(tmp_path / "zeros.csv", "wb") as file:
         file.truncate(2**33)  # 8 GiB of zero bytes that take no room on the disk
         file.write(b"1,")
-    code = (
-        "import resource, sys; from fastmnist import csv_files\n"
-        "resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))\n"
-        "try: csv_files.read(sys.argv[1])\n"
-        "except ValueError as error: print(error)"
-    )
-    limited = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", code, path], capture_output=True, text=True, env=limited, timeout=60
-    )
-    assert "line 1: longer than 16,384 bytes" in done.stdout, done.stderr
+    (tmp_path / "columns.csv").write_bytes(b"0," * 1_000_000 + b"0\n")
+    (tmp_path / "names.csv").write_text(",".join(f"pixel{i}" for i in range(1_000_000)))
+    (tmp_path / "later.csv").write_text(",".join(["0"] * 784) + "\n" + "0" * 2**22)
+    code = """
+import sys
+from fastmnist import csv_files
+limit(resource.RLIMIT_AS, 2**29)
+reset_peak()
+before = peak()
+for path in sys.argv[1:]:
+    try:
+        csv_files.read(path)
+    except ValueError as error:
+        print(error)
+print(peak() - before)
+"""
+    paths = sorted(tmp_path.iterdir())
+    *told, memory = programs.run(code, *paths).splitlines()
+    figure(f"endless lines of CSV: {int(memory) / 2**20:.1f} MiB")
+    assert int(memory) < 2**24
+    for path, line in zip(paths, told, strict=True):
+        number = 2 if path.name == "later.csv" else 1
+        assert line.startswith(f"{path}, line {number}: longer than 16,384 bytes")

@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import gzip
 import hashlib
@@ -5,6 +6,7 @@ import http.server
 import io
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -12,6 +14,7 @@ import time
 import warnings
 
 import numpy as np
+import programs
 import pytest
 
 from fastmnist import download, idx
@@ -64,6 +67,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer(b"", status=302, Location="file:///etc/passwd")
         elif way == "moved":
             self.answer(b"", status=302, Location=f"/good/{file}")
+        elif way == "moved-other":
+            self.answer(b"", status=302, Location=f"http://{self.headers['Host']}/other/{file}")
         elif way == "page":
             self.answer(b"<html>this domain is for sale</html>")
         elif way == "other":  # a true IDX file, but not the published one
@@ -82,6 +87,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.stream(b"x", pause=0.02)
         elif way == "slow":
             self.stream(bytes(2**11), pause=0.02)
+        elif way == "gentle":  # right, in pieces
+            self.send_response(200)
+            self.end_headers()
+            for at in range(0, len(content), 1 + len(content) // 10):
+                self.wfile.write(content[at : at + 1 + len(content) // 10])
+                self.server.stopped.wait(0.005)
         else:
             self.answer(content)
 
@@ -147,6 +158,7 @@ FAULTS = {
     "500": "500",
     "loop": "redirects",
     "file": "file:///etc/passwd",
+    "moved-other": "is not MNIST's train-images-idx3-ubyte as published",
     "page": "an HTML page",
     "other": "is not MNIST's train-images-idx3-ubyte as published",
     "cut": "Connection broken|IncompleteRead|cut short",
@@ -159,6 +171,10 @@ FAULTS = {
 }
 
 
+@pytest.mark.fault(row=19)
+@pytest.mark.fault(row=20)
+@pytest.mark.fault(row=21)
+@pytest.mark.fault(row=27)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_any_failure_goes_to_the_next_mirror(server, cache, published, fault):
     published(server.url(fault), server.url("good"))
@@ -167,6 +183,9 @@ def test_any_failure_goes_to_the_next_mirror(server, cache, published, fault):
     assert (fault, f"{download.FILES[1]}.gz") not in server.asked  # the good one is asked first now
 
 
+@pytest.mark.fault(row=20)
+@pytest.mark.fault(row=21)
+@pytest.mark.fault(row=27)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_failure_is_told_and_leaves_nothing(server, cache, published, fault):
     published(server.url(fault))
@@ -177,6 +196,32 @@ def test_a_failure_is_told_and_leaves_nothing(server, cache, published, fault):
     assert failed.startswith(f"{server.url(fault)}{download.FILES[0]}.gz: ")
     assert re.search(FAULTS[fault], failed)
     assert not cache.exists()
+
+
+@pytest.mark.fault(row=20)
+def test_each_mirrors_failure_is_told(server, cache, published):
+    ways = ["403", "404", "cut", "page", "file"]
+    published(*map(server.url, ways))
+    with pytest.raises(DownloadError) as error:
+        download.fetch("mnist")
+    _, *told = str(error.value).splitlines()
+    for way, line in zip(ways, told, strict=True):
+        assert line.startswith(f"{server.url(way)}{download.FILES[0]}.gz: ")
+        assert re.search(FAULTS[way], line)
+
+
+@pytest.mark.fault(row=19)
+@pytest.mark.fault(row=21)
+@pytest.mark.parametrize("fault", ["other", "cut", "404"])
+def test_a_failure_leaves_the_old_cache_as_it_was(server, cache, published, fault):
+    cache.mkdir(parents=True)
+    old = {file: bytes([number]) * 9 for number, file in enumerate(download.FILES)}
+    for file, content in old.items():
+        (cache / file).write_bytes(content)
+    published(server.url(fault))
+    with pytest.raises(DownloadError):
+        download.fetch("mnist")
+    assert {file.name: file.read_bytes() for file in cache.iterdir()} == old
 
 
 def test_mirrors_that_moved_are_followed(server, cache, published):
@@ -217,6 +262,7 @@ def test_a_set_known_by_its_archives_is_kept_as_it_came(server, cache, published
     assert server.asked == []
 
 
+@pytest.mark.fault(row=26)
 def test_damage_in_the_cache_is_mended(server, cache, published):
     published(server.url())
     download.fetch("mnist")
@@ -230,6 +276,26 @@ def test_damage_in_the_cache_is_mended(server, cache, published):
         assert file.read_bytes() == content
 
 
+@pytest.mark.fault(row=26)
+def test_any_damage_or_other_version_in_the_cache_is_mended(server, cache, published, times):
+    published(server.url())
+    download.fetch("mnist")
+    rng = np.random.default_rng(0)
+    contents = {file: (cache / file).read_bytes() for file in download.FILES}
+    for _ in range(times(30, 1000)):
+        file = download.FILES[rng.integers(4)]
+        damaged = bytearray(contents[file])
+        damaged[rng.integers(len(damaged))] ^= 1 << rng.integers(8)
+        (cache / file).write_bytes(damaged)
+        check(download.fetch("mnist"))
+        assert (cache / file).read_bytes() == contents[file]
+    for array, file in zip(ARRAYS, download.FILES, strict=True):  # sound files of another set
+        (cache / file).write_bytes(idx.encode(array[::-1]))
+    check(download.fetch("mnist"))
+    assert {file.name: file.read_bytes() for file in cache.iterdir()} == contents
+
+
+@pytest.mark.fault(row=26)
 def test_damage_in_the_cache_is_told_when_it_cannot_be_mended(server, cache, published):
     published(server.url())
     download.fetch("mnist")
@@ -239,6 +305,7 @@ def test_damage_in_the_cache_is_told_when_it_cannot_be_mended(server, cache, pub
         download.fetch("mnist")
 
 
+@pytest.mark.fault(row=24)
 @pytest.mark.parametrize("trouble", ["a file in its place", "no space", "a pipe in its place"])
 def test_without_a_cache_the_data_comes_with_one_warning(
     server, cache, published, monkeypatch, trouble
@@ -265,17 +332,19 @@ def test_without_a_cache_the_data_comes_with_one_warning(
     assert trouble != "no space" or list(cache.iterdir()) == []
 
 
-PROGRAM = f"""
-import sys
+LOAD = f"""
+import os, sys, time, warnings
 from fastmnist import download
 download.SETS["mnist"] = download.Published("MNIST", (sys.argv[1],), {DIGESTS!r}, ())
-print(*map(download.idx.sha256, download.fetch("mnist")))
+def load():
+    print(*map(download.idx.sha256, download.fetch("mnist")))
 """
+LOADED = " ".join(digest.removeprefix("sha256:") for digest in DIGESTS)
 
 
-def start(server, cache, way="good"):
+def start(server, cache, code="load()", way="good"):
     return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", PROGRAM, server.url(way)],
+        [sys.executable, "-W", "error", "-c", LOAD + code, server.url(way)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -283,24 +352,119 @@ def start(server, cache, way="good"):
     )
 
 
-def test_many_processes_fill_one_cache(server, cache):
-    wanted = " ".join(digest.removeprefix("sha256:") for digest in DIGESTS)
-    for program in [start(server, cache) for _ in range(6)]:
-        out, err = program.communicate(timeout=60)
-        assert (out.strip(), err) == (wanted, "")
-    assert sorted(file.name for file in cache.iterdir()) == sorted(download.FILES)
+@pytest.mark.fault(row=23)
+def test_many_processes_fill_one_cache(server, cache, times):
+    for _ in range(times(1, 20)):
+        for program in [start(server, cache) for _ in range(8)]:
+            out, err = program.communicate(timeout=120)
+            assert (out.strip(), err) == (LOADED, "")
+        assert sorted(file.name for file in cache.iterdir()) == sorted(download.FILES)
+        shutil.rmtree(cache)
 
 
-def test_a_killed_download_leaves_nothing_in_the_way(server, cache, published):
-    program = start(server, cache, "drip")
-    deadline = time.monotonic() + 60
-    while not server.asked and time.monotonic() < deadline:
-        time.sleep(0.01)
-    program.kill()
-    program.communicate()
-    assert not cache.exists()
+@pytest.mark.fault(row=22)
+def test_a_killed_download_leaves_nothing_in_the_way(
+    server, cache, published, times, figure, monkeypatch
+):
+    slow_disk = """
+sync = os.fsync
+os.fsync = lambda file: (time.sleep(0.05), sync(file))
+load()
+"""
     published(server.url())
-    check(download.fetch("mnist"))
+    rng, kills, in_a_write = np.random.default_rng(0), times(3, 50), 0
+    for _ in range(kills):
+        program = start(server, cache, slow_disk, "gentle")
+        while not server.asked and program.poll() is None:
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0, 0.6))  # four files take so long
+        program.kill()
+        program.communicate()
+        left = list(cache.glob(".*"))
+        in_a_write += bool(left)
+        for file in left:  # as a load will find them after more than an hour
+            os.utime(file, (0, 0))
+        check(download.fetch("mnist"))
+        for file in download.FILES:
+            (cache / file).unlink()
+        check(download.fetch("mnist"))  # whatever was there, this one writes
+        assert sorted(file.name for file in cache.iterdir()) == sorted(download.FILES)
+        shutil.rmtree(cache)
+        server.asked.clear()
+    figure(f"killed downloads: {kills}, of which {in_a_write} in a write; all mended")
+
+
+def told(server, code, **options):
+    """What a program printed for the set it loaded, and for its warnings."""
+    lines = programs.run(LOAD + WARNED + code, server.url(), **options).splitlines()
+    assert lines[0] == LOADED
+    return lines[1:]
+
+
+WARNED = """
+def load_and_tell():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        load()
+    for warning in caught:
+        print(warning.message)
+"""
+
+
+@programs.linux
+@pytest.mark.fault(row=24)
+def test_without_room_for_files_the_data_comes_with_one_warning(server, cache):
+    code = "limit(resource.RLIMIT_FSIZE, 2**10)\nload_and_tell()"
+    [warning] = told(server, code, FASTMNIST_CACHE=str(cache.parent))
+    assert warning == f"downloads cannot be kept in {cache}: {os.strerror(errno.EFBIG)}"
+    # labels are small enough to be kept
+    assert sorted(file.name for file in cache.iterdir()) == sorted(download.FILES[1::2])
+
+
+@programs.linux
+@pytest.mark.fault(row=24)
+def test_on_a_full_disk_the_data_comes_with_one_warning(server, cache, published):
+    cache.mkdir(parents=True)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(cache)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a small disk cannot be mounted here")
+    try:
+        with contextlib.suppress(OSError), open(cache / "rest", "wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        published(server.url())
+        download._warn.cache_clear()
+        with pytest.warns(UserWarning, match="No space left") as caught:
+            check(download.fetch("mnist"))
+        assert len(caught) == 1
+        assert [file.name for file in cache.iterdir()] == ["rest"]
+    finally:
+        subprocess.run(["umount", cache], check=True)
+
+
+@programs.linux
+@pytest.mark.fault(row=25)
+@pytest.mark.parametrize("user", [programs.NOBODY, 54321], ids=["nobody", "unknown"])
+@pytest.mark.parametrize("place", ["read-only", "no home"])
+def test_without_a_place_of_its_own_the_data_comes_with_one_warning(server, place, user):
+    if user != programs.NOBODY and os.getuid():
+        pytest.skip("only root can be another user")
+    # imports first: Python itself may not be readable for an ordinary user
+    first = f"download.receive(sys.argv[1] + '{download.FILES[1]}.gz')"
+    code = f"{first}\nordinary_user({user})\nload_and_tell()"
+    without = ("HOME", "XDG_CACHE_HOME", "FASTMNIST_CACHE")
+    with programs.readable_folder() as folder:
+        folder.chmod(0o555)
+        if place == "read-only":
+            [warning] = told(server, code, FASTMNIST_CACHE=str(folder))
+            assert warning == f"downloads cannot be kept in {folder}/mnist: Permission denied"
+        elif os.getuid() == 0:
+            [warning] = told(server, code, without=without)
+            assert warning.startswith("downloads cannot be kept in /")
+        else:
+            [warning] = told(server, code, without=without, HOME=str(folder))
+            assert warning.startswith(f"downloads cannot be kept in {folder}")
+        assert list(folder.iterdir()) == []
 
 
 class Terminal(io.StringIO):

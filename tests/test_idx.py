@@ -5,10 +5,12 @@ import tracemalloc
 import zlib
 
 import numpy as np
+import programs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from programs import linux
 
 from fastmnist import idx
 from fastmnist.errors import DataError
@@ -58,11 +60,14 @@ def test_read_takes_a_file_by_its_content_not_by_its_name(tmp_path):
     np.testing.assert_array_equal(idx.read(str(tmp_path / "zipped"), 3), IMAGES)
 
 
-@pytest.mark.parametrize("end", [2, 9, 10, 14, len(ZIPPED) // 2, -8, -4, -1])
+@pytest.mark.fault(row=1)
+@pytest.mark.parametrize("end", range(len(ZIPPED)))
 def test_a_cut_gzip_file_is_refused(end):
-    assert "cut short" in refused(ZIPPED[:end])
+    message = {0: "is empty", 1: "begins with 1f"}.get(end, "cut short")
+    assert message in refused(ZIPPED[:end])
 
 
+@pytest.mark.fault(row=1)
 @pytest.mark.parametrize(
     ("end", "message"),
     [
@@ -78,6 +83,7 @@ def test_a_cut_plain_file_is_refused(end, message):
     assert message in refused(PLAIN[:end])
 
 
+@pytest.mark.fault(row=2)
 @pytest.mark.parametrize("back", range(1, 9))
 def test_a_wrong_checksum_or_length_of_gzip_is_refused(back):
     damaged = bytearray(ZIPPED)
@@ -85,6 +91,7 @@ def test_a_wrong_checksum_or_length_of_gzip_is_refused(back):
     assert "damaged" in refused(bytes(damaged))
 
 
+@pytest.mark.fault(row=3)
 @given(bit=st.integers(0, 8 * len(ZIPPED) - 1))
 def test_no_flipped_bit_changes_what_is_read(bit):
     flipped = bytearray(ZIPPED)
@@ -96,6 +103,7 @@ def test_no_flipped_bit_changes_what_is_read(bit):
     np.testing.assert_array_equal(read, IMAGES)  # the bit was in the name or the date
 
 
+@pytest.mark.fault(row=3)
 @given(bit=st.integers(0, 8 * len(PLAIN) - 1))
 def test_the_digest_notices_a_flipped_bit(bit):
     flipped = bytearray(PLAIN)
@@ -113,17 +121,23 @@ def test_the_message_says_what_should_be_there():
     assert "some/file: 1,200 labels are 1,200 bytes" in refused(labels[:-1], dimensions=1)
 
 
+@pytest.mark.fault(row=5)
 def test_extra_bytes_are_refused():
-    assert "60 bytes, but there are more" in refused(PLAIN + b"x")
-    assert "60 bytes, but there are more" in refused(gzip.compress(PLAIN + b"x"))
+    for count in (1, 2, 1000):
+        told = f"60 bytes, {count:,} bytes too many are there"
+        assert told in refused(PLAIN + bytes(count))
+        assert told in refused(gzip.compress(PLAIN + bytes(count)))
+    assert "60 bytes, at least 1,024 bytes too many" in refused(gzip.compress(PLAIN + bytes(5000)))
 
 
+@pytest.mark.fault(row=6)
 def test_only_zeros_may_follow_a_gzip_stream():
     np.testing.assert_array_equal(idx.decode(ZIPPED + bytes(512), 3, "file"), IMAGES)
     assert "behind its gzip stream" in refused(ZIPPED + b"garbage")
     assert "behind its gzip stream" in refused(ZIPPED + ZIPPED)
 
 
+@pytest.mark.fault(row=4)
 def test_a_bomb_is_unpacked_no_further_than_its_header_says():
     packer = zlib.compressobj(wbits=31)
     bomb = packer.compress(PLAIN) + packer.compress(bytes(2**26)) + packer.flush()
@@ -131,10 +145,57 @@ def test_a_bomb_is_unpacked_no_further_than_its_header_says():
     message = refused(bomb)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert "more than that" in message
+    assert "at least 1,024 bytes too many" in message
     assert peak < 2**20  # the bomb itself has 64 KiB, and unpacks to 64 MiB
 
 
+def bomb(size, claimed):
+    """A gzip file with the header of an IDX file, and zeros; which are packed once, repeated."""
+    head, body = zlib.compressobj(wbits=31), zlib.compressobj(wbits=-15)
+    head = head.compress(idx.header(claimed)) + head.flush(zlib.Z_FULL_FLUSH)
+    return head + size // 2**22 * (body.compress(bytes(2**22)) + body.flush(zlib.Z_FULL_FLUSH))
+
+
+@linux
+@pytest.mark.fault(row=4)
+@pytest.mark.fault(row=11)
+def test_bombs_and_giants_take_no_more_memory_than_they_may(tmp_path, figure):
+    claims = {
+        "small": (5, 4, 3),
+        "large": (2**17, 32, 32),  # 128 MiB
+        "wrapped": (2**32 - 1, 2**32 - 1, 2**32 - 1),
+        "zero": (2**31, 2**31, 4),
+    }
+    for name, claimed in claims.items():
+        (tmp_path / f"{name}.gz").write_bytes(bomb(2**30, claimed))
+        (tmp_path / name).write_bytes(idx.header(claimed) + bytes(59))
+    code = """
+import sys
+from pathlib import Path
+from fastmnist import DataError, idx
+limit(resource.RLIMIT_AS, 2**29)
+for path in sorted(Path(sys.argv[1]).iterdir()):
+    reset_peak()
+    before = peak()
+    try:
+        idx.read(path, 3)
+    except DataError as error:
+        print(path.name, peak() - before, error, sep=": ")
+"""
+    lines = programs.run(code, tmp_path).splitlines()
+    taken = {line.split(": ")[0]: int(line.split(": ")[1]) for line in lines if "gz" in line}
+    assert len(lines) == 8
+    assert (tmp_path / "small.gz").stat().st_size < 2**20 + 2**17
+    figure(f"a bomb of 1 GiB: {taken['small.gz'] / 2**20:.1f} MiB above what it claims at most")
+    for name, memory in taken.items():
+        allowed = 2**27 if name == "large.gz" else 0
+        assert memory < allowed + 2**26
+    for line in lines:
+        assert ("claims" in line) == line.startswith(("wrapped", "zero"))
+
+
+@pytest.mark.fault(row=7)
+@pytest.mark.fault(row=8)
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -173,10 +234,12 @@ def test_the_largest_set_in_use_is_within_the_limit():
         assert "bytes, but there are only 0" in refused(idx.header(shape))
 
 
+@pytest.mark.fault(row=7)
 def test_images_given_as_labels_are_named():
     assert "holds images, wanted labels (1 dimensions)" in refused(PLAIN, dimensions=1)
 
 
+@pytest.mark.fault(row=9)
 @pytest.mark.parametrize("code", [code for code in range(256) if code != 8])
 def test_every_other_type_is_refused(code):
     content = bytes([0, 0, code, 3]) + PLAIN[4:]
@@ -184,16 +247,19 @@ def test_every_other_type_is_refused(code):
     assert f"holds {names.get(code, f'type 0x{code:02x}')}, wanted uint8" in refused(content)
 
 
+@pytest.mark.fault(row=9)
 @pytest.mark.parametrize("dimensions", [0, 2, 4, 255])
 def test_every_other_number_of_dimensions_is_refused(dimensions):
     assert f"has {dimensions} dimensions" in refused(bytes([0, 0, 8, dimensions]) + PLAIN[4:])
 
 
+@pytest.mark.fault(row=10)
 @pytest.mark.parametrize("shape", [(0, 4, 3), (5, 0, 3), (5, 4, 0)])
 def test_a_dimension_of_zero_is_refused(shape):
     assert "holds nothing" in refused(idx.header(shape))
 
 
+@pytest.mark.fault(row=11)
 @pytest.mark.parametrize("zipped", [False, True])
 @pytest.mark.parametrize(
     "shape", [(2**32 - 1,) * 3, (2**31, 2**31, 4), (2**16, 2**16, 2**16), (2**20, 2**10, 2)]
@@ -209,6 +275,7 @@ def test_a_giant_is_refused_before_memory_is_asked_for(shape, zipped):
     assert peak < 2**18
 
 
+@pytest.mark.fault(row=17)
 @pytest.mark.timeout(10)
 @pytest.mark.parametrize("kind", ["missing", "folder", "pipe", "dangling", "/dev/zero"])
 def test_what_is_not_a_file_is_refused_at_once(tmp_path, kind):
@@ -226,17 +293,30 @@ def test_what_is_not_a_file_is_refused_at_once(tmp_path, kind):
     assert str(path) in str(error.value)
 
 
-def test_a_file_without_permission_is_named(tmp_path):
-    (tmp_path / "file").write_bytes(PLAIN)
-    (tmp_path / "file").chmod(0)
-    user = os.geteuid()
-    if user == 0:  # root may read everything
-        os.seteuid(65534)
+@pytest.mark.fault(row=18)
+@pytest.mark.skipif(os.name != "posix", reason="users of POSIX")
+def test_files_and_folders_without_permission_are_named():
+    code = """
+import sys
+from fastmnist import DataError, idx, load
+ordinary_user(65534)
+for path in sys.argv[1:]:
     try:
-        with pytest.raises(DataError, match="file cannot be read: Permission denied"):
-            idx.read(tmp_path / "file", 3)
-    finally:
-        os.seteuid(user)
+        idx.read(path, 3) if path.endswith("gz") else load(path)
+    except DataError as error:
+        print(error)
+"""
+    with programs.readable_folder() as folder:
+        file, closed = folder / "file.gz", folder / "closed"
+        (closed / "digits").mkdir(parents=True)
+        (closed / "digits" / "digits.gz").write_bytes(ZIPPED)
+        file.write_bytes(ZIPPED)
+        paths = [file, closed / "digits", closed / "digits" / "digits.gz"]
+        file.chmod(0)
+        closed.chmod(0)
+        told = programs.run(code, *paths).splitlines()
+        closed.chmod(0o700)
+    assert told == [f"{path} cannot be read: Permission denied" for path in paths]
 
 
 def test_a_file_over_the_limit_is_refused(tmp_path, monkeypatch):
