@@ -96,6 +96,8 @@ def as_array(name: str, values: ArrayLike) -> NDArray[Any]:
         return np.asarray(values)
     except ValueError as error:
         raise ValueError(f"{name} is no array: {error}") from error
+    except RuntimeError as error:  # a tensor of PyTorch that it does not give away
+        raise TypeError(f"{name} is no array: {error}") from error
 
 
 @contextlib.contextmanager
@@ -155,12 +157,17 @@ def weights(values: ArrayLike, samples: int) -> NDArray[np.float32]:
     ValueError
         If there are more or fewer, or one is negative, NaN or infinite, or all are 0.
     """
-    array = np.ascontiguousarray(values, np.float32)
+    array = writable(as_array("weights", values), np.float32)
     if array.shape != (samples,):
         raise ValueError(f"weights must have shape ({samples},), got {array.shape}")
     if not (np.isfinite(array).all() and (array >= 0).all() and array.any()):
         raise ValueError("weights must be finite, at least 0, and not all 0")
     return array
+
+
+def writable(values: ArrayLike, dtype: type[np.generic]) -> NDArray[Any]:
+    """`values` in C order and writable, copied where they are not: kernels compile for that."""
+    return np.require(values, dtype, ["C", "W"])
 
 
 def whole(name: str, value: Any, low: int, high: int = 2**31 - 1) -> int:

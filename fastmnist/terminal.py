@@ -133,6 +133,8 @@ def _signals_raise() -> Iterator[None]:
     """Ctrl-C and SIGTERM raise an exception, once: the second ends the process, at once.
 
     Elsewhere than in the main thread, and where they are ignored or handled, nothing changes.
+    Python drops an exception that is raised while an object is destroyed; then the signal is sent
+    once more.
     """
     usual: dict[signal.Signals, tuple[Any, type[BaseException]]] = {
         signal.SIGINT: (signal.default_int_handler, KeyboardInterrupt),
@@ -147,11 +149,23 @@ def _signals_raise() -> Iterator[None]:
     ours = []
     if threading.current_thread() is threading.main_thread():
         ours = [number for number in usual if signal.getsignal(number) == usual[number][0]]
+
+    def send_again(dropped: Any) -> None:
+        for number in ours:
+            if dropped.exc_type is usual[number][1]:
+                signal.signal(number, stop)
+                threading.Timer(0.001, os.kill, (os.getpid(), number)).start()
+                return
+        hook(dropped)
+
+    hook = sys.unraisablehook
+    sys.unraisablehook = send_again
     for number in ours:
         signal.signal(number, stop)
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         for number in ours:
             signal.signal(number, usual[number][0])
 

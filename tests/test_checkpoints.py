@@ -153,7 +153,7 @@ def test_parameters_at_the_start_are_told_from_all_others(path):
     {
         "no steps": (lambda told, arrays: told.pop("steps"), "checkpoint: KeyError"),
         "steps of no kind": (lambda told, arrays: told.update(steps=None), "checkpoint: TypeError"),
-        "steps in words": (lambda told, arrays: told.update(steps="two"), "checkpoint: ValueError"),
+        "steps in words": (lambda told, arrays: told.update(steps="two"), "checkpoint: TypeError"),
         "epochs of another form": (
             lambda told, arrays: told.update(epochs=[{"mood": 1}]),
             "checkpoint: TypeError",

@@ -76,6 +76,7 @@ def test_a_copy_is_independent():
         assert model.params.flat.max() < 7
 
 
+@pytest.mark.fault(row=54)
 @pytest.mark.parametrize(
     ("sizes", "error"),
     [
@@ -108,6 +109,15 @@ def test_as_many_parameters_as_are_allowed_may_be_asked_for(monkeypatch):
             fm.MLP(sizes)
 
 
+@pytest.mark.fault(row=55)
+@pytest.mark.parametrize("kind", [np.int64, np.uint8])
+def test_a_seed_may_be_of_any_integer_type(kind):
+    assert np.array_equal(
+        fm.MLP(SIZES, seed=kind(3)).params.flat, fm.MLP(SIZES, seed=3).params.flat
+    )
+
+
+@pytest.mark.fault(row=55)
 @pytest.mark.parametrize(
     ("seed", "error"), [(None, TypeError), (-1, ValueError), (2**64, ValueError), (0.5, TypeError)]
 )
@@ -132,6 +142,7 @@ def test_predictions_are_the_references():
         assert np.array_equal(model.predict_proba(X, threads=threads), model.predict_proba(X))
 
 
+@pytest.mark.fault(row=45)
 def test_no_images_have_no_predictions():
     model = fm.MLP([784, 30, 10])
     assert model.predict(np.zeros((0, 784))).shape == (0,)
@@ -483,7 +494,7 @@ def test_a_compressed_file_is_refused(saved):
     # One that unpacks to gigabytes would be one of these.
     header, arrays = parts_of(saved)
     np.savez_compressed(saved, header=np.array(json.dumps(header)), **arrays)
-    with pytest.raises(ModelFileError, match="is compressed"):
+    with pytest.raises(ModelFileError, match="are compressed"):
         fm.MLP.load(saved)
 
 

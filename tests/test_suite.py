@@ -24,7 +24,8 @@ def test_hangs():
 
 @pytest.mark.parametrize("way", [["-n0"], ["-n1"]], ids=["in turn", "in parallel"])
 def test_a_test_that_hangs_ends_and_tells_where_every_thread_stands(tmp_path, way):
-    shutil.copy(HERE / "conftest.py", tmp_path)
+    for file in ("conftest.py", "unchanged.py"):
+        shutil.copy(HERE / file, tmp_path)
     shutil.copy(HERE.parent / "pyproject.toml", tmp_path)
     (tmp_path / "test_it.py").write_text(HANGS)
     done = processes.run("-m", "pytest", *way, "test_it.py", cwd=tmp_path)

@@ -1,4 +1,6 @@
 import errno
+import signal
+import threading
 
 import pytest
 
@@ -43,3 +45,19 @@ def test_progress_prints_at_most_fifty_lines_and_no_bar_without_a_terminal(capsy
     assert err.splitlines() == [
         f"epoch {number:3}/120: loss 0.5000, 0.25 s" for number in range(3, 121, 3)
     ]
+
+
+@pytest.mark.fault(row=69)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_that_comes_while_an_object_is_destroyed_is_not_lost(number, code, capsys):
+    class Closing:
+        def __del__(self):
+            signal.raise_signal(number)
+
+    def command():
+        Closing()
+        threading.Event().wait(60)
+        return 0
+
+    assert terminal.run(command) == code
+    assert capsys.readouterr().err.count("\n") == 1

@@ -97,7 +97,7 @@ def transpose_square(source, at, stride, target, to, step):
 
 
 def where_positive(condition, vector):
-    return np.where(condition > 0, vector, np.float32(0))
+    return np.where(condition <= 0, np.float32(0), vector)  # `vector` beside NaN
 
 
 def exponential(vector):

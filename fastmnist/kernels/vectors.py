@@ -313,11 +313,14 @@ def _lanes(numbers: Iterable[int]) -> ir.Constant:
 
 @intrinsic
 def where_positive(typingctx: Any, condition: Any, vector: Any) -> Any:
-    """`vector` in the lanes where `condition` is greater than 0, else 0."""
+    """`vector` in the lanes where `condition` is greater than 0 or NaN, else 0.
+
+    So ReLU keeps NaN, as in the reference: a sum that has overflowed is never a silent 0.
+    """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         zero = ir.Constant(args[0].type, None)
-        return builder.select(builder.fcmp_ordered(">", args[0], zero), args[1], zero)
+        return builder.select(builder.fcmp_unordered(">", args[0], zero), args[1], zero)
 
     return vector(condition, vector), codegen
 
