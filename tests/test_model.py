@@ -5,11 +5,13 @@ import io
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 import zipfile
 
 import numpy as np
+import programs
 import pytest
 from agreement import EPS, flat, properties
 from hypothesis import given
@@ -41,6 +43,7 @@ def test_uniform_weights_and_biases():
     assert narrow.params[0][0].min() >= 2
 
 
+@pytest.mark.fault(row=55)
 @pytest.mark.parametrize("make", [fm.MLP, fm.MLP.uniform])
 def test_seeds_decide_the_weights(make):
     first, again, other = (make(SIZES, seed=seed).params.flat for seed in (3, np.int64(3), 4))
@@ -73,6 +76,7 @@ def test_a_copy_is_independent():
         assert model.params.flat.max() < 7
 
 
+@pytest.mark.fault(row=54)
 @pytest.mark.parametrize(
     ("sizes", "error"),
     [
@@ -97,6 +101,31 @@ def test_impossible_sizes_are_refused_before_anything_is_allocated(sizes, error)
         fm.MLP(sizes)
 
 
+@programs.linux
+@pytest.mark.fault(row=54)
+def test_impossible_sizes_are_told_with_little_memory_too():
+    code = """
+import fastmnist as fm
+fm.MLP([2, 2])  # imports what is needed
+limit(resource.RLIMIT_AS, 2**29)
+reset_peak()
+before = peak()
+for sizes in ([784, 10**9, 10], [10**9, 10**9], [784, 10**7, 10], [46_341, 46_341], [1, 2**30]):
+    try:
+        fm.MLP(sizes)
+    except ValueError as error:
+        print(error)
+print(peak() - before)
+"""
+    *told, memory = programs.run(code).splitlines()
+    assert len(told) == 5
+    for line in told:
+        assert re.search(r"sizes \[.*\] need [\d,]{13,} bytes of parameters", line)
+        assert line.endswith("the most are 8,589,934,592; take smaller layers")
+    assert int(memory) < 2**20
+
+
+@pytest.mark.fault(row=55)
 @pytest.mark.parametrize(
     ("seed", "error"), [(None, TypeError), (-1, ValueError), (2**64, ValueError), (0.5, TypeError)]
 )
@@ -121,12 +150,17 @@ def test_predictions_are_the_references():
         assert np.array_equal(model.predict_proba(X, threads=threads), model.predict_proba(X))
 
 
+@pytest.mark.fault(row=45)
 def test_no_images_have_no_predictions():
     model = fm.MLP([784, 30, 10])
     assert model.predict(np.zeros((0, 784))).shape == (0,)
     assert model.predict_proba(np.zeros((0, 28, 28), np.uint8)).shape == (0, 10)
 
 
+@pytest.mark.fault(row=37)
+@pytest.mark.fault(row=39)
+@pytest.mark.fault(row=43)
+@pytest.mark.fault(row=46)
 @pytest.mark.parametrize("method", ["predict", "predict_proba"])
 @pytest.mark.parametrize(
     ("X", "error", "message"),

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from fastmnist import __version__, datasets, metrics
 from fastmnist.cli.files import (
+    check_picture,
     check_writable,
     class_name,
     class_names_of,
@@ -297,7 +298,7 @@ def evaluate(
 
     fastmnist evaluate fastmnist-model.npz --data mnist
     """
-    check_writable(output)
+    check_picture(output)
     network = MLP.load(model)
     source, split = load_data(data or trained_with(model), data_dir)
     report = metrics.evaluate(network, split.test, threads=threads)
