@@ -84,7 +84,7 @@ def as_array(name: str, values: ArrayLike) -> NDArray[Any]:
     Raises
     ------
     TypeError
-        If they are masked or sparse.
+        If they are masked, sparse, or do not give their numbers away.
     ValueError
         If they are lists of different lengths.
     """
@@ -96,7 +96,7 @@ def as_array(name: str, values: ArrayLike) -> NDArray[Any]:
         return np.asarray(values)
     except ValueError as error:
         raise ValueError(f"{name} is no array: {error}") from error
-    except RuntimeError as error:  # a tensor of PyTorch that it does not give away
+    except RuntimeError as error:  # a tensor of PyTorch in the midst of a computation
         raise TypeError(f"{name} is no array: {error}") from error
 
 
@@ -166,7 +166,7 @@ def weights(values: ArrayLike, samples: int) -> NDArray[np.float32]:
 
 
 def writable(values: ArrayLike, dtype: type[np.generic]) -> NDArray[Any]:
-    """`values` in C order and writable, copied where they are not: kernels compile for that."""
+    """`values` in C order and writable, for kernels compile for that alone; else a copy."""
     return np.require(values, dtype, ["C", "W"])
 
 

@@ -15,9 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 from fastmnist import archive, checks, exchange, reference
 from fastmnist.errors import ModelFileError
 from fastmnist.files import atomic_write
-from fastmnist.parameters import Parameters
+from fastmnist.parameters import Parameters, bytes_of
 
-_MOST_PARAMETERS = 2**31  # 8 GiB of float32; a mistyped size fails before anything is allocated
+_MOST_BYTES = 2**33  # 8 GiB of parameters; a mistyped size fails before anything is allocated
 _SEED_LIMIT = 2**63 - 1
 _FEW = 64  # images; for fewer, NumPy's products take less time than loading Numba and the kernels
 
@@ -221,11 +221,10 @@ def _checked(sizes: Any) -> tuple[int, ...]:
     checked = tuple(checks.whole("each of sizes", size, 1) for size in sizes)
     if len(checked) < 2:
         raise ValueError(f"sizes must name the inputs and the classes at least, got {sizes!r}")
-    count = sum((n + 1) * m for n, m in pairwise(checked))
-    if count > _MOST_PARAMETERS:
+    if (needed := bytes_of(checked)) > _MOST_BYTES:
         raise ValueError(
-            f"sizes {list(checked)} need {4 * count:,} bytes of parameters, "
-            f"the most are {4 * _MOST_PARAMETERS:,}; take smaller layers"
+            f"sizes {list(checked)} need {needed:,} bytes of parameters, "
+            f"the most are {_MOST_BYTES:,}; take smaller layers"
         )
     return checked
 

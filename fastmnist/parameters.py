@@ -43,6 +43,16 @@ def in_blocks(count: int) -> int:
     return -(-count // BLOCK) * BLOCK
 
 
+def _padded_shapes(sizes: Sequence[int]) -> list[tuple[int, int]]:
+    """Rows and columns of each layer in the buffer: of W, of the bias, and of padding."""
+    return [(in_blocks(n + 1), row_stride(m)) for n, m in pairwise(sizes)]
+
+
+def bytes_of(sizes: Sequence[int]) -> int:
+    """How much memory `Parameters` of these sizes take."""
+    return 4 * sum(rows * stride for rows, stride in _padded_shapes(sizes))
+
+
 class Parameters(list[tuple[NDArray[np.float32], NDArray[np.float32]]]):
     """A list of (W, b), one per layer, each a view into one flat buffer.
 
@@ -61,7 +71,7 @@ class Parameters(list[tuple[NDArray[np.float32], NDArray[np.float32]]]):
 
     def __init__(self, sizes: Sequence[int]) -> None:
         self.sizes = tuple(sizes)
-        shapes = [(in_blocks(n + 1), row_stride(m)) for n, m in pairwise(sizes)]
+        shapes = _padded_shapes(sizes)
         ends = np.cumsum([rows * stride for rows, stride in shapes])
         self.offsets = [0, *map(int, ends[:-1])]
         self.flat = aligned_zeros(int(ends[-1]))

@@ -14,6 +14,7 @@ from agreement import UNCOMPILED
 import fastmnist
 from fastmnist import MLP, __version__, datasets
 from fastmnist.cli import main
+from fastmnist.cli.files import PICTURES, check_picture, write_picture
 from fastmnist.files import locked
 from fastmnist.recipes import RECIPES
 from fastmnist.records import Record
@@ -382,6 +383,37 @@ def test_predict_answers_with_the_names_of_the_classes(trained, tmp_path, capsys
     assert capsys.readouterr().out.startswith("one.csv: class ")
 
 
+@pytest.mark.parametrize("content", ["{}", "[1]", "not JSON", '{"class_names": ["a"]}'])
+def test_an_unrelated_file_beside_a_model_is_ignored_with_a_warning(
+    content, csv, trained, tmp_path, capsys
+):
+    MLP.load(trained).save(tmp_path / "model.npz")
+    (tmp_path / "model.json").write_text(content)
+    write_csv(tmp_path / "one.csv", datasets.generate(1), labels=False)
+
+    for command in ("predict model.npz one.csv", f"evaluate model.npz --data {csv} --json"):
+        assert main(command.split()) == 0
+    for command in ("export model.npz page.html", f"plot predictions model.npz --data {csv}"):
+        assert main(command.split()) == 0
+
+    warnings = capsys.readouterr().err.splitlines()
+    assert len(warnings) == 2  # predict and export; the others were told the data
+    for warning in warnings:
+        assert warning.startswith("fastmnist: warning: model.json: not the record of a training")
+        assert warning.endswith("; it is ignored")
+    assert (tmp_path / "model.json").read_text() == content
+
+
+@pytest.mark.parametrize("ending", PICTURES)
+def test_pictures_are_written_by_every_ending(ending, tmp_path):
+    figure = pytest.importorskip("matplotlib.figure").Figure(figsize=(1, 1))
+    figure.add_subplot().plot([1, 2])
+    path = tmp_path / f"line{ending.upper()}"
+    check_picture(path)
+    write_picture(figure, path)
+    assert path.stat().st_size > 300
+
+
 @pytest.mark.parametrize("subject", ["data", "predictions", "weights", "history"])
 def test_plot(subject, trained, csv, tmp_path, capsys):
     pytest.importorskip("matplotlib")
@@ -428,6 +460,8 @@ def test_without_arguments_it_shows_its_commands(arguments, capsys):
 
 
 @pytest.mark.fault(row=100)
+@pytest.mark.fault(row=53)
+@pytest.mark.fault(row=56)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -460,6 +494,9 @@ def test_without_arguments_it_shows_its_commands(arguments, capsys):
         ("train --data mnits", "did you mean 'mnist'?"),
         ("predict model.npz", "argument"),
         ("plot picture", "picture"),
+        ("evaluate none.npz -o new/mistakes.xyz", "must end in .png, .svg, .pdf"),
+        ("plot data -o data.npz", "must end in .png, .svg, .pdf"),
+        ("plot weights none.npz -o weights.json", "must end in .png, .svg, .pdf"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(arguments, message, capsys, tmp_path):

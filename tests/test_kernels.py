@@ -56,6 +56,7 @@ def test_every_shape_agrees(sizes, dtype):
     agreement.check_probabilities(kernels, case)
 
 
+@pytest.mark.fault(row=49)
 @pytest.mark.parametrize("density", DENSITIES)
 @pytest.mark.parametrize("count", BATCHES)
 def test_every_batch_and_density_agrees(count, density):
@@ -87,6 +88,7 @@ def test_any_network_agrees(case):
         agreement.check_probabilities(kernels, case)
 
 
+@pytest.mark.fault(row=49)
 @pytest.mark.parametrize("density", FORMS.values(), ids=FORMS)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
 @pytest.mark.parametrize("batch_size", [1, 7, 32, 130, 300])
@@ -374,6 +376,7 @@ def test_logits_far_apart_give_no_nan(backend, size):
         assert agreement.steps_apart(g, w) <= 32
 
 
+@pytest.mark.fault(row=49)
 @BOTH
 def test_one_class_is_certain(backend):
     case = random_case(0, (5, 4, 1), 9, dtype=np.float32)
@@ -383,6 +386,7 @@ def test_one_class_is_certain(backend):
     assert not any(g.any() for g in flat(gradients))
 
 
+@pytest.mark.fault(row=51)
 @BOTH
 @pytest.mark.parametrize("value", [1e-40, -0.0, 1e30])
 def test_extreme_features_agree(backend, value):
@@ -464,6 +468,7 @@ def test_prepared_rows_of_another_width_are_refused(density):
             call()
 
 
+@pytest.mark.fault(row=50)
 @BOTH
 def test_arguments_stay_as_they_were(backend):
     case = random_case(0, (30, 20, 10), 50)
@@ -504,6 +509,10 @@ def test_padding_stays_zero():
     )
 
 
+@pytest.mark.fault(row=36)
+@pytest.mark.fault(row=40)
+@pytest.mark.fault(row=41)
+@pytest.mark.fault(row=42)
 @pytest.mark.parametrize(
     "change",
     {
@@ -537,6 +546,7 @@ def read_only(X):
     return X
 
 
+@pytest.mark.fault(row=36)
 @pytest.mark.parametrize("dtype", [bool, np.int64, np.int8, np.uint16])
 def test_other_whole_numbers_are_taken_as_floats(dtype):
     case = random_case(0, (30, 10), 20)
@@ -545,6 +555,7 @@ def test_other_whole_numbers_are_taken_as_floats(dtype):
     assert np.array_equal(kernels.logits(case.params, X), want)
 
 
+@pytest.mark.fault(row=45)
 def test_no_rows_give_no_outputs():
     params = Parameters((30, 20, 10))
     assert kernels.forward(params, np.zeros((0, 30), np.uint8)).shape == (0, 10)
@@ -560,6 +571,10 @@ def test_more_inputs_than_16_bits_can_number():
     agreement.check_gradients(kernels, case)
 
 
+@pytest.mark.fault(row=37)
+@pytest.mark.fault(row=46)
+@pytest.mark.fault(row=47)
+@pytest.mark.fault(row=48)
 @pytest.mark.parametrize(
     ("X", "y", "error"),
     [

@@ -6,12 +6,14 @@ import io
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import numpy as np
+import programs
 import pytest
 from agreement import EPS, flat, properties
 from hypothesis import given
@@ -44,6 +46,7 @@ def test_uniform_weights_and_biases():
     assert narrow.params[0][0].min() >= 2
 
 
+@pytest.mark.fault(row=55)
 @pytest.mark.parametrize("make", [fm.MLP, fm.MLP.uniform])
 def test_seeds_decide_the_weights(make):
     first, again, other = (make(SIZES, seed=seed).params.flat for seed in (3, np.int64(3), 4))
@@ -101,20 +104,36 @@ def test_impossible_sizes_are_refused_before_anything_is_allocated(sizes, error)
         fm.MLP(sizes)
 
 
-def test_as_many_parameters_as_are_allowed_may_be_asked_for(monkeypatch):
-    monkeypatch.setattr("fastmnist.model._MOST_PARAMETERS", (6 + 1) * 5 + (5 + 1) * 3)
-    assert fm.MLP((6, 5, 3)).sizes == (6, 5, 3)
-    for sizes, count in (((7, 5, 3), 58), ((6, 6, 3), 63), ((6, 5, 4), 59)):
-        with pytest.raises(ValueError, match=rf"sizes \[.*\] need {4 * count} bytes"):
-            fm.MLP(sizes)
-
-
 @pytest.mark.fault(row=55)
 @pytest.mark.parametrize("kind", [np.int64, np.uint8])
 def test_a_seed_may_be_of_any_integer_type(kind):
     assert np.array_equal(
         fm.MLP(SIZES, seed=kind(3)).params.flat, fm.MLP(SIZES, seed=3).params.flat
     )
+
+
+@programs.linux
+@pytest.mark.fault(row=54)
+def test_impossible_sizes_are_told_with_little_memory_too():
+    code = """
+import fastmnist as fm
+fm.MLP([2, 2])  # imports what is needed
+limit(resource.RLIMIT_AS, 2**29)
+reset_peak()
+before = peak()
+for sizes in ([784, 10**9, 10], [10**9, 10**9], [784, 10**7, 10], [46_341, 46_341], [1, 2**30]):
+    try:
+        fm.MLP(sizes)
+    except ValueError as error:
+        print(error)
+print(peak() - before)
+"""
+    *told, memory = programs.run(code).splitlines()
+    assert len(told) == 5
+    for line in told:
+        assert re.search(r"sizes \[.*\] need [\d,]{13,} bytes of parameters", line)
+        assert line.endswith("the most are 8,589,934,592; take smaller layers")
+    assert int(memory) < 2**20
 
 
 @pytest.mark.fault(row=55)
@@ -149,6 +168,10 @@ def test_no_images_have_no_predictions():
     assert model.predict_proba(np.zeros((0, 28, 28), np.uint8)).shape == (0, 10)
 
 
+@pytest.mark.fault(row=37)
+@pytest.mark.fault(row=39)
+@pytest.mark.fault(row=43)
+@pytest.mark.fault(row=46)
 @pytest.mark.parametrize("method", ["predict", "predict_proba"])
 @pytest.mark.parametrize(
     ("X", "error", "message"),

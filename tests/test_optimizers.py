@@ -48,12 +48,14 @@ def test_decay_shrinks_parameters(rule):
     assert v[0] == pytest.approx(0.5)  # what momentum carries on
 
 
+@pytest.mark.fault(row=53)
 @pytest.mark.parametrize("momentum", [-0.1, 1, 1.5, float("nan")])
 def test_momentum_out_of_range_is_refused(momentum):
     with pytest.raises(ValueError, match=r"\[0, 1\)"):
         SGD(momentum=momentum)
 
 
+@pytest.mark.fault(row=53)
 @pytest.mark.parametrize(
     ("rule", "wrong"),
     [
@@ -135,6 +137,7 @@ def test_a_schedule_of_ones_own():
     np.testing.assert_allclose(rates(lambda done: 1 - done, 0.5, 2), [0.5, 0.25])
 
 
+@pytest.mark.fault(row=56)
 def test_an_unknown_schedule_names_the_nearest():
     with pytest.raises(ValueError, match="one-cycle"):
         rates("onecycle", 0.1, 3)

@@ -127,12 +127,14 @@ def test_validation_samples_are_set_aside(monkeypatch):
     assert not np.array_equal(split(0), split(1))
 
 
+@pytest.mark.fault(row=49)
 def test_a_batch_larger_than_the_set_is_all_of_it():
     all_of_it, _ = trained(batch_size=200)
     larger, _ = trained(batch_size=2**31 - 1)
     assert np.array_equal(all_of_it.params.flat, larger.params.flat)
 
 
+@pytest.mark.fault(row=46)
 def test_images_train_like_rows():
     data = blobs()
     images = fm.Dataset(data.images.reshape(-1, 5, 6), data.labels)
@@ -214,6 +216,7 @@ def test_any_number_of_threads_gives_the_same_bits(optimizer):
     assert all(run(threads) == first for threads in (1, 2, 3, 4, 7, 16, None))
 
 
+@pytest.mark.fault(row=55)
 def test_seeds_decide_the_order():
     first, again, other = (trained(seed=seed)[0].params.flat for seed in (3, np.int64(3), 4))
     assert np.array_equal(first, again)
@@ -551,9 +554,19 @@ WRONG = [
     ({"schedule": None}, ValueError, "unknown schedule None"),
     ({"backend": "numpy"}, ValueError, "known: numba, reference"),
     ({"momentum": 0.9}, TypeError, "momentum"),
+    ({"epoch": 3}, TypeError, "unexpected keyword argument 'epoch'"),
+    ({"optimizer": SGD}, ValueError, "known: sgd, momentum, nesterov"),
+    ({"validation": 201}, ValueError, "validation must leave samples to train: 201 of 200"),
+    ({"epochs": "32"}, TypeError, "epochs must be a whole number from 1 to 2147483647, got '32'"),
+    ({"batch_size": 0}, ValueError, "batch_size must be from 1 to 2147483647, got 0"),
+    ({"seed": -1}, ValueError, "seed must be from 0 to 9223372036854775807, got -1"),
 ]  # fmt: skip
 
 
+@pytest.mark.fault(row=52)
+@pytest.mark.fault(row=53)
+@pytest.mark.fault(row=55)
+@pytest.mark.fault(row=56)
 @BACKENDS
 @pytest.mark.parametrize(("options", "error", "message"), WRONG)
 def test_bad_options_are_refused_and_nothing_changes(options, error, message, backend):
@@ -577,6 +590,9 @@ BAD_SETS = {
 }
 
 
+@pytest.mark.fault(row=37)
+@pytest.mark.fault(row=45)
+@pytest.mark.fault(row=48)
 @BACKENDS
 @pytest.mark.parametrize("role", ["train", "validation"])
 @pytest.mark.parametrize(("data", "message"), BAD_SETS.values(), ids=BAD_SETS)
@@ -589,6 +605,7 @@ def test_bad_data_are_refused_and_nothing_changes(data, message, role, backend):
     assert np.array_equal(model.params.flat, before)
 
 
+@pytest.mark.fault(row=50)
 def test_the_data_stay_as_they_were():
     data = blobs()
     images, labels = data.images.copy(), data.labels.copy()

@@ -25,6 +25,7 @@ from fastmnist import __version__, datasets, metrics
 from fastmnist.checkpoints import Checkpoint
 from fastmnist.checkpoints import read as read_checkpoint
 from fastmnist.cli.files import (
+    check_picture,
     check_writable,
     class_name,
     class_names_of,
@@ -341,7 +342,7 @@ def evaluate(
 
     fastmnist evaluate fastmnist-model.npz --data mnist
     """
-    check_writable(output)
+    check_picture(output)
     network = MLP.load(model)
     source, split = load_data(data or trained_with(model), data_dir)
     report = metrics.evaluate(network, split.test, threads=threads)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+PICTURES = (".png", ".svg", ".pdf", ".eps", ".jpg", ".jpeg", ".webp")  # that Matplotlib writes
+
 
 def load_data(data: str, data_dir: Path | None) -> tuple[str, datasets.Split]:
     """The data, and the name or path under which they are found again."""
@@ -50,9 +52,13 @@ def record_of(model: Path) -> Path:
 
 
 def record_beside(model: Path) -> Record | None:
-    """The record of the model's training, if it lies beside it."""
+    """The record of the model's training, if it lies beside it; whatever else does is ignored."""
     path = record_of(model)
-    return Record.load(path) if path.exists() else None
+    try:
+        return Record.load(path) if path.exists() else None
+    except DataError as error:
+        say(f"fastmnist: warning: {error}; it is ignored")
+        return None
 
 
 def trained_with(model: Path) -> str:
@@ -82,6 +88,13 @@ def check_writable(path: Path) -> None:
             pass
     except OSError as error:
         raise DataError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def check_picture(path: Path) -> None:
+    """Raise, before the work, if no picture can be written to `path`, or its ending says none."""
+    if path.suffix and path.suffix.lower() not in PICTURES:
+        raise typer.BadParameter(f"{path} must end in {', '.join(PICTURES)}", param_hint="--output")
+    check_writable(path)
 
 
 def write_picture(drawn: Axes | Figure, path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from fastmnist import metrics
-from fastmnist.cli.files import check_writable, load_data, record_of, trained_with, write_picture
+from fastmnist.cli.files import check_picture, load_data, record_of, trained_with, write_picture
 from fastmnist.cli.options import (
     AUTO,
     DEFAULT_MODEL,
@@ -38,7 +38,7 @@ def plot_data(
     """Draw the first images of a data set with their labels."""
     from fastmnist import plots
 
-    check_writable(output)
+    check_picture(output)
     _, split = load_data(data, data_dir)
     write_picture(plots.data(split.train), output)
     print(f"Picture: {output}")
@@ -68,7 +68,7 @@ def plot_augmented(
         wanted = augmentation_of(augmentation)
     if wanted is None:
         raise typer.BadParameter("there is nothing to distort", param_hint="--recipe")
-    check_writable(output)
+    check_picture(output)
     _, split = load_data(data, data_dir)
     write_picture(plots.augmented(split.train, wanted, seed=seed), output)
     print(f"Picture: {output}")
@@ -84,7 +84,7 @@ def plot_predictions(
     """Draw test images with what the network reads in them, mistakes marked."""
     from fastmnist import plots
 
-    check_writable(output)
+    check_picture(output)
     network = MLP.load(model)
     _, split = load_data(data or trained_with(model), data_dir)
     write_picture(plots.predictions(split.test, network.predict_proba(split.test.images)), output)
@@ -98,7 +98,7 @@ def plot_weights(
     """Draw the weights of the first layer, an image for each unit."""
     from fastmnist import plots
 
-    check_writable(output)
+    check_picture(output)
     write_picture(plots.weights(MLP.load(model)), output)
     print(f"Picture: {output}")
 
@@ -113,7 +113,7 @@ def plot_saliency(
     """Draw which pixels of test images speak for what the network reads in them."""
     from fastmnist import plots
 
-    check_writable(output)
+    check_picture(output)
     network = MLP.load(model)
     _, split = load_data(data or trained_with(model), data_dir)
     write_picture(plots.saliency(split.test, network), output)
@@ -130,7 +130,7 @@ def plot_confusion(
     """Draw how often each class of the test images is taken for each other one."""
     from fastmnist import plots
 
-    check_writable(output)
+    check_picture(output)
     network = MLP.load(model)
     _, split = load_data(data or trained_with(model), data_dir)
     report = metrics.evaluate(network, split.test)
@@ -145,6 +145,6 @@ def plot_history(
     """Draw the training curve that train has recorded beside the model."""
     from fastmnist import plots
 
-    check_writable(output)
+    check_picture(output)
     write_picture(plots.history(Record.load(record_of(model)).epochs), output)
     print(f"Picture: {output}")
