@@ -60,16 +60,22 @@ EXCHANGE = (
 )
 KERNELS = (
     "tests/test_kernels.py tests/test_team.py -k '"
-    "an_epoch_agrees and (sizes1-32 or sizes1-130 and (sgd or adamw) or sizes2-7-sgd)"
-    " or every_regularizer and sizes1 and uint8 or density_agrees and 129 and 0.19 or weighted"
-    " or any_weight or each_weight or in_place or padding or prepared or images_and_rows or clock"
-    " or form_is or extreme or logits or no_rows or more_inputs or team or bad_arguments"
-    " or same_bits and 3 and packed'"
+    "an_epoch_agrees and (sizes1-32 or sizes1-130 and (sgd or adamw) or sizes2-7-nesterov)"
+    " or divided_by or every_regularizer and uint8 and (sizes1 or sizes0-packed-input)"
+    " or density_agrees and 129 and 0.19 or weighted or any_weight or each_weight or in_place"
+    " or padding or prepared or images_and_rows or clock or form_is or extreme or logits or no_rows"
+    " or more_inputs or team or bad_arguments or few_rows or compressed or same_bits and 3-packed'"
 )
+DISTORTED = "tests/test_augment.py -k 'definition or company or zeros or train'"
+TEAM = "tests/test_team.py tests/test_environment.py"
 TESTS = {
-    "distort": "tests/test_augment.py -k 'definition or company or zeros'",
+    "distort": DISTORTED,
+    "fresh": f"{DISTORTED[:-1]} or every_regularizer and sizes1' tests/test_kernels.py",
+    "plain": f"tests/test_augment.py {KERNELS[:-1]} or definition'",
+    "barrier": TEAM,
+    "team": TEAM,
+    "jit": TEAM,
     "random_lanes": "tests/test_counter_based.py -k kernels",
-    "jit": "tests/test_environment.py tests/test_team.py",
     "archive": f"tests/test_archive.py {MODEL}",
     "checkpoints": "tests/test_checkpoints.py -k 'not numba and not batch'",
     "model": f"{MODEL} {EXCHANGE}",

@@ -98,6 +98,14 @@ def test_an_epoch_agrees(sizes, batch_size, optimizer, density):
     agreement.check_epoch(kernels, case, rates, batch_size, optimizer, order)
 
 
+@pytest.mark.parametrize("density", FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize("rule", ["sgd", "nesterov", "adamw"])
+def test_an_epoch_divided_by_rows_and_columns_agrees(rule, density):
+    # more threads than parts share the columns; 64 inputs and the bias are two tasks
+    case, rates, order = epoch_of((140, 129, 64, 3), 32, density)
+    agreement.check_epoch(kernels, case, rates, 32, OPTIMIZERS[rule], order, threads=5)
+
+
 def epoch_of(sizes, batch_size, density):
     """A few batches, the last one smaller, in a shuffled order, each with a rate of its own."""
     count = {1: 4, 7: 30, 32: 70, 130: 300, 300: 300}[batch_size]
@@ -125,7 +133,7 @@ REGULARIZED = {
 @pytest.mark.parametrize("options", REGULARIZED.values(), ids=REGULARIZED)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("density", FORMS.values(), ids=FORMS)
-@pytest.mark.parametrize("sizes", [(784, 10), (70, 47, 10), (784, 128, 10), (65, 65, 17, 130, 3)])
+@pytest.mark.parametrize("sizes", [(784, 10), (70, 47, 33), (784, 128, 10), (65, 65, 17, 130, 3)])
 def test_every_regularizer_agrees(sizes, density, dtype, options):
     case = random_case(0, sizes, 150, density, dtype)
     masked = options | {"samples": np.arange(len(case.X))}
@@ -561,10 +569,30 @@ def test_no_rows_give_no_outputs():
     assert kernels.forward(params, np.zeros((0, 30), np.uint8)).shape == (0, 10)
 
 
-def test_more_inputs_than_16_bits_can_number():
+def test_few_rows_for_many_threads():
+    case = random_case(0, (30, 20, 10), 5)
+    assert np.array_equal(
+        kernels.forward(case.params, case.X, threads=16), kernels.forward(case.params, case.X)
+    )
+
+
+def test_compressed_rows_are_packed_as_they_would_be():
+    dense = agreement.random_images(np.random.default_rng(0), 9, 300, 0.2, np.float32)
+    dense[4] = 0
+    rows, columns = np.nonzero(dense)
+    indptr = np.searchsorted(rows, np.arange(10))
+    packed_rows = kernels.from_csr(indptr, columns, dense[rows, columns], 300)
+    want = kernels.prepare(dense)
+    assert np.array_equal(packed_rows.bands, want.bands)
+    used = want.bands[-1, -1]
+    assert np.array_equal(packed_rows.entries[:used], want.entries[:used])
+
+
+@pytest.mark.parametrize("inputs", [65_535, 65_536, 70_000])
+def test_more_inputs_than_16_bits_can_number(inputs):
     rng = np.random.default_rng(0)
-    params = agreement.random_params(rng, (70_000, 3))
-    X = agreement.random_images(rng, 3, 70_000, 0.01, np.uint8)
+    params = agreement.random_params(rng, (inputs, 3))
+    X = agreement.random_images(rng, 3, inputs, 0.01, np.uint8)
     X[:, -1] = 255
     exact = agreement.float64(params)
     case = agreement.Case(params, exact, X, agreement.unlikely_labels(rng, exact, X))

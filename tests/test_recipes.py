@@ -13,6 +13,7 @@ def accuracy(recipe, split, seed):
     return evaluate(model, split.test).accuracy
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize(
     ("name", "seeds", "bar"), [("quick", 3, 0.98), ("default", 2, 0.986), ("accurate", 1, 0.99)]
 )
@@ -23,6 +24,7 @@ def test_recipes_read_mnist(mnist, name, seeds, bar):
     assert np.mean(reached) >= bar, reached
 
 
+@pytest.mark.compiled
 def test_notebook_lands_where_the_notebook_did(mnist, times):
     # One seed, because 500 steps of 60,000 images take half a minute on two slow processors.
     # Seeds 0 to 4 gave 82.9, 86.0, 83.9, 84.9 and 84.5 %; seed 1 with 12,000 images 85.5 %.

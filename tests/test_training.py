@@ -456,6 +456,7 @@ def ctrl_c():
     signal.signal(signal.SIGINT, usual)
 
 
+@pytest.mark.compiled
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="sends itself a signal")
 @pytest.mark.parametrize("presses", [1, 2])
 @pytest.mark.parametrize("threads", [1, 2, 5])
