@@ -45,7 +45,12 @@ UNCOMPILED = bool(numba.config.DISABLE_JIT)
 
 
 def properties(examples):
-    """Settings for a property test: the same examples every time, however slow the machine."""
+    """Settings for a property test: the same examples every time, however slow the machine.
+
+    With --long, as many as that profile has.
+    """
+    if settings().max_examples == settings.get_profile("long").max_examples:
+        examples = settings().max_examples
     return settings(
         max_examples=examples // 10 if UNCOMPILED else examples,
         derandomize=True,
