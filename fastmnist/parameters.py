@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NoReturn, SupportsIndex
@@ -45,12 +46,16 @@ def in_blocks(count: int) -> int:
 
 def _padded_shapes(sizes: Sequence[int]) -> list[tuple[int, int]]:
     """Rows and columns of each layer in the buffer: of W, of the bias, and of padding."""
-    return [(in_blocks(n + 1), row_stride(m)) for n, m in pairwise(sizes)]
+    return list(map(_padded, sizes[:-1], sizes[1:]))
+
+
+def _padded(inputs: int, outputs: int) -> tuple[int, int]:
+    return in_blocks(inputs + 1), row_stride(outputs)
 
 
 def bytes_of(sizes: Sequence[int]) -> int:
     """How much memory `Parameters` of these sizes take."""
-    return 4 * sum(rows * stride for rows, stride in _padded_shapes(sizes))
+    return 4 * sum(math.prod(_padded(n, m)) for n, m in pairwise(sizes))
 
 
 class Parameters(list[tuple[NDArray[np.float32], NDArray[np.float32]]]):
