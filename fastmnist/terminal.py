@@ -154,7 +154,7 @@ def _signals_raise() -> Iterator[None]:
         for number in ours:
             if dropped.exc_type is usual[number][1]:
                 signal.signal(number, stop)
-                threading.Timer(0.001, os.kill, (os.getpid(), number)).start()
+                threading.Timer(0.05, os.kill, (os.getpid(), number)).start()  # not in here
                 return
         hook(dropped)
 
