@@ -6,7 +6,6 @@ Epochs of the kernels on the same images, in turns, with ordinary numbers and wi
 
 from __future__ import annotations
 
-import argparse
 from functools import partial
 from typing import Any
 
@@ -14,8 +13,7 @@ import numpy as np
 
 import fastmnist as fm
 from benchmarks import THREADS, workloads
-from benchmarks.conditions import machine
-from benchmarks.timing import in_turns
+from benchmarks.comparison import Epochs, compare
 from fastmnist import kernels
 from fastmnist.optimizers import SGD, State
 from fastmnist.parameters import Parameters
@@ -24,27 +22,10 @@ SMALL = 1e-40
 STUCK = SGD(momentum=1 - 1e-7)  # velocities stay what they are
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
-    parser.add_argument("--network", default=workloads.NETWORK, metavar="784-128-10")
-    parser.add_argument("--rounds", type=int, default=11, help="epochs of each (default: 11)")
-    parser.add_argument("--images", type=int, default=workloads.IMAGES, help="in an epoch")
-    arguments = parser.parse_args()
-    print(
-        f"One epoch of {arguments.network}, batch {workloads.BATCH}, {arguments.images:,} images "
-        f"({workloads.data_name()}), {THREADS} threads: median (fastest to slowest) of "
-        f"{arguments.rounds}, in turns. {machine()}"
-    )
-    print()
-    print("| denormal | epoch | in times of ordinary numbers |")
-    print("|---|---|---|")
-    sizes, X = workloads.sizes(arguments.network), workloads.pixels(arguments.images)
-    rows = kernels.prepare(X)
-    epochs = {name: partial(ready, sizes, rows, made) for name, made in CASES.items()}
+def epochs(network: str, images: int) -> Epochs:
+    sizes, rows = workloads.sizes(network), kernels.prepare(workloads.pixels(images))
     ready(sizes, rows, gradients)()  # compiles
-    taken = in_turns(epochs, arguments.rounds)
-    for name, each in taken.items():
-        print(f"| {name} | {each.spread()} | {each.median / taken['nothing'].median:.2f} |")
+    return {name: partial(ready, sizes, rows, made) for name, made in CASES.items()}
 
 
 def ready(sizes: tuple[int, ...], rows: Any, made: Any) -> Any:
@@ -81,6 +62,10 @@ def velocities(params: Parameters, velocity: Parameters) -> None:
 
 
 CASES = {made.__name__: made for made in (nothing, weights, gradients, velocities)}
+
+
+def main() -> None:
+    compare(__doc__, "denormal", "nothing", epochs)
 
 
 if __name__ == "__main__":

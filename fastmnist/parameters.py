@@ -44,18 +44,14 @@ def in_blocks(count: int) -> int:
     return -(-count // BLOCK) * BLOCK
 
 
-def _padded_shapes(sizes: Sequence[int]) -> list[tuple[int, int]]:
-    """Rows and columns of each layer in the buffer: of W, of the bias, and of padding."""
-    return list(map(_padded, sizes[:-1], sizes[1:]))
-
-
-def _padded(inputs: int, outputs: int) -> tuple[int, int]:
+def _padded_shape(inputs: int, outputs: int) -> tuple[int, int]:
+    """Rows and columns of a layer in the buffer: of W, of the bias, and of padding."""
     return in_blocks(inputs + 1), row_stride(outputs)
 
 
 def bytes_of(sizes: Sequence[int]) -> int:
     """How much memory `Parameters` of these sizes take."""
-    return 4 * sum(math.prod(_padded(n, m)) for n, m in pairwise(sizes))
+    return 4 * sum(math.prod(_padded_shape(n, m)) for n, m in pairwise(sizes))
 
 
 class Parameters(list[tuple[NDArray[np.float32], NDArray[np.float32]]]):
@@ -76,7 +72,7 @@ class Parameters(list[tuple[NDArray[np.float32], NDArray[np.float32]]]):
 
     def __init__(self, sizes: Sequence[int]) -> None:
         self.sizes = tuple(sizes)
-        shapes = _padded_shapes(sizes)
+        shapes = [_padded_shape(n, m) for n, m in pairwise(sizes)]
         ends = np.cumsum([rows * stride for rows, stride in shapes])
         self.offsets = [0, *map(int, ends[:-1])]
         self.flat = aligned_zeros(int(ends[-1]))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import processes
 import pytest
-from trained import trained
+from trained import EVERYTHING, trained
 
 import fastmnist as fm
 
@@ -21,14 +21,7 @@ THREADS = (1, 2, 3, 4, 7, 8, 16)
 NETWORKS = {
     "plain": {"sizes": (784, 10), "optimizer": "sgd"},
     "deep": {"sizes": (784, 129, 65, 10), "optimizer": "nesterov", "batch_size": 150},
-    "everything": {
-        "optimizer": "adamw",
-        "schedule": "warm-up-cosine",
-        "label_smoothing": 0.1,
-        "dropout": 0.2,
-        "input_dropout": 0.1,
-        "averaging": 0.5,
-    },
+    "everything": EVERYTHING,
     "distorted": {"optimizer": "adam", "augmentation": fm.Augmentation(shift=1, elastic=20)},
 }
 

@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 from agreement import EPS, flat, steps_apart
+from trained import EVERYTHING
 
 import fastmnist as fm
 from fastmnist import kernels, metrics, reference, training
@@ -246,16 +247,6 @@ def test_a_callback_can_train_another_model():
     model, _ = trained(callbacks=[lambda *_: inner.append(trained(epochs=1)[0].params.flat)])
     assert np.array_equal(model.params.flat, trained()[0].params.flat)
     assert all(np.array_equal(flat, trained(epochs=1)[0].params.flat) for flat in inner)
-
-
-EVERYTHING = {
-    "optimizer": "adamw",
-    "schedule": "warm-up-cosine",
-    "label_smoothing": 0.1,
-    "dropout": 0.2,
-    "input_dropout": 0.1,
-    "averaging": 0.5,
-}
 
 
 @pytest.mark.fault(row=80)

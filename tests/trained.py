@@ -6,6 +6,15 @@ import numpy as np
 
 import fastmnist as fm
 
+EVERYTHING = {
+    "optimizer": "adamw",
+    "schedule": "warm-up-cosine",
+    "label_smoothing": 0.1,
+    "dropout": 0.2,
+    "input_dropout": 0.1,
+    "averaging": 0.5,
+}
+
 
 def trained(threads=2, sizes=(784, 40, 10), count=300, **options):
     """The SHA-256 of the parameters of a network that was trained."""
