@@ -6,8 +6,8 @@ import contextlib
 import fcntl
 import os
 import platform
+import secrets
 import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, BinaryIO
@@ -60,12 +60,11 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[
         If it cannot be written; what was there before is unchanged.
     """
     target = Path(path).resolve()
-    prefix = f"{_prefix(target)}{os.getpid()}."
+    temporary = target.with_name(f"{_prefix(target)}{os.getpid()}.{secrets.token_hex(4)}")
     _sweep(target)
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=prefix, dir=target.parent)
-        try:
-            with os.fdopen(descriptor, mode) as file:
+        try:  # before the file is there: Ctrl-C may come as soon as it is
+            with open(temporary, mode.replace("w", "x"), opener=_private) as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
@@ -76,9 +75,14 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[
                 os.unlink(temporary)
             raise
     except OSError as error:
-        if error.errno and prefix in str(error.filename or prefix):
-            error.filename = str(path)  # not the temporary one, or none
+        if error.errno and error.filename in (None, str(temporary)):
+            error.filename = str(path)
         raise
+
+
+def _private(path: str, flags: int) -> int:
+    """Open a file that nobody else can read before it has the mode that it will have."""
+    return os.open(path, flags, 0o600)
 
 
 def _prefix(target: Path) -> str:
