@@ -91,6 +91,7 @@ def network():
     return model
 
 
+@pytest.mark.compiled
 def test_every_class_can_be_told_from_the_others(network, drawn):
     images, labels = drawn
     right = network.predict(images) == labels
@@ -98,6 +99,7 @@ def test_every_class_can_be_told_from_the_others(network, drawn):
     assert min(right[labels == digit].mean() for digit in range(10)) > 0.8
 
 
+@pytest.mark.compiled
 def test_a_network_that_saw_generated_digits_alone_reads_mnist(network, mnist):
     # 94 % of the training images that the drawing was tuned on; 85 % is promised for the others
     assert fm.evaluate(network, mnist.test).accuracy >= 0.85

@@ -17,6 +17,7 @@ from fastmnist import checkpoints, datasets
 from fastmnist.datasets import Dataset
 
 pytestmark = [
+    pytest.mark.compiled,  # its networks are as large as it takes to interrupt compiled code
     pytest.mark.skipif(os.name != "posix", reason="signals of POSIX"),
     pytest.mark.timeout(3600),  # with --long; every process has a limit of its own
 ]
