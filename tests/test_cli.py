@@ -270,6 +270,7 @@ def test_options_change_the_recipe(csv, tmp_path, capsys):
     assert f"network 784-10, {wanted}" in capsys.readouterr().err
 
 
+@pytest.mark.compiled
 def test_a_long_training_prints_some_of_its_epochs(csv, capsys):
     assert (
         main(["train", "--data", csv, "--recipe", "notebook", "--hidden", "8", "--epochs", "101"])

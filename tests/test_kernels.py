@@ -370,6 +370,20 @@ def test_exact_sums_give_equal_parameters_after_an_epoch(backend, rule):
 
 @BOTH
 @pytest.mark.parametrize("size", [10, 47])
+@pytest.mark.parametrize("middle", [-1e4, 1e4])
+def test_logits_far_from_zero_give_no_nan(backend, size, middle):
+    params = Parameters((3, size))
+    params[0] = (np.zeros((3, size)), middle + np.arange(size) / 8)
+    X, y = np.ones((4, 3), np.float32), np.arange(4)
+    loss, gradients = backend.loss_and_gradients(params, X, y)
+    want, want_gradients = reference.loss_and_gradients(agreement.float64(params), X, y)
+    assert loss == pytest.approx(want, rel=8 * EPS)
+    for g, w in zip(flat(gradients), flat(want_gradients), strict=True):
+        assert agreement.steps_apart(g, w) <= 32
+
+
+@BOTH
+@pytest.mark.parametrize("size", [10, 47])
 def test_logits_far_apart_give_no_nan(backend, size):
     params = Parameters((3, size))
     params[0] = (np.zeros((3, size)), np.linspace(-900, 900, size))

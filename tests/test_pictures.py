@@ -72,6 +72,7 @@ def test_what_is_read_is_placed(tmp_path, digits):
     np.testing.assert_array_equal(place(read), read)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize(
     "style",
     [

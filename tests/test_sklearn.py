@@ -52,6 +52,7 @@ def test_names_and_defaults_are_scikit_learns():
     assert all(ours[name] == theirs[name] for name in ours.keys() & theirs.keys())
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize(
     "options",
     [

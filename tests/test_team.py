@@ -173,6 +173,11 @@ def test_thread_count_where_the_system_tells_no_affinity(monkeypatch):
     assert 1 <= team.thread_count() <= os.cpu_count()
 
 
+def test_a_part_of_a_processor_is_one_thread(monkeypatch):
+    monkeypatch.setattr(team, "_container_quota", lambda: 0.5)
+    assert team.thread_count() == 1
+
+
 def test_thread_count():
     assert team.thread_count(3) == 3
     assert 1 <= team.thread_count() <= os.cpu_count()
