@@ -168,7 +168,7 @@ def test_recipes_are_listed(capsys):
 
 def test_training_options_reach_the_training(csv, capsys):
     options = "--label-smoothing 0.2 --dropout 0.3 --augmentation shift=2,rotation=5 --epochs 9"
-    more = "--validation 40 --patience 1 --learning-rate 1e-9"
+    more = "--validation 40 --patience 1 --learning-rate 1e-9 --hidden 16"
     assert main(["train", "--data", csv, *options.split(), *more.split(), "--json"]) == 0
     out, err = capsys.readouterr()
     assert "label smoothing 0.2, dropout 0.3, images with shift 2, rotation 5°" in err
@@ -254,7 +254,8 @@ def test_evaluate_on_data_of_fewer_classes(csv, tmp_path, capsys):
 @pytest.mark.fault(row=80)
 def test_same_seed_same_file_whatever_the_threads(csv, tmp_path):
     for name, threads in (("one", "1"), ("two", "3")):
-        assert main(["train", "--data", csv, "-o", name, "--threads", threads, "--seed", "5"]) == 0
+        options = f"-o {name} --threads {threads} --seed 5 --hidden 33 --epochs 3"
+        assert main(["train", "--data", csv, *options.split()]) == 0
 
     one, two = (MLP.load(tmp_path / f"{name}.npz").params.flat for name in ("one", "two"))
     np.testing.assert_array_equal(one, two)
@@ -302,7 +303,8 @@ def test_compiling_is_announced_once(monkeypatch, tmp_path, csv, capsys):
     monkeypatch.setattr(jit, "folder", lambda: tmp_path)
     for kept in (False, True):
         for recipe in ("default", "quick"):  # images distorted, and as they are
-            assert main(["train", "--data", csv, "--epochs", "1", "--recipe", recipe]) == 0
+            options = f"--epochs 1 --hidden 16 --recipe {recipe}"
+            assert main(["train", "--data", csv, *options.split()]) == 0
             assert ("compiling the kernels" in capsys.readouterr().err) is not kept
 
 
