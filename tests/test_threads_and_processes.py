@@ -78,6 +78,7 @@ print(here, *Parallel(2, "loky")(delayed(trained)(threads) for threads in (1, 2,
 """
 
 
+@pytest.mark.compiled
 @pytest.mark.fault(row=82)
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver", "loky"])
 def test_a_child_trains_after_its_parent_has(method):
@@ -97,6 +98,7 @@ def test_this_package_never_forks_and_the_manual_says_when_others_should_not():
     assert "fm.warmup()" in (processes.ROOT / "docs" / "faults.md").read_text("utf-8")
 
 
+@pytest.mark.compiled
 @pytest.mark.fault(row=84)
 def test_two_threads_train_two_networks_at_once():
     wanted = trained(optimizer="sgd"), trained(optimizer="adam")
@@ -106,6 +108,7 @@ def test_two_threads_train_two_networks_at_once():
             assert tuple(future.result() for future in at_once) == wanted
 
 
+@pytest.mark.compiled
 @pytest.mark.fault(row=85)
 def test_it_trains_in_a_coroutine_and_in_a_thread_of_one():
     async def both():

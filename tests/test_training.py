@@ -205,6 +205,7 @@ def test_both_backends_train_the_same_network(backend):
         assert steps_apart(got, want) <= 32
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("optimizer", ["sgd", "nesterov"])
 def test_any_number_of_threads_gives_the_same_bits(optimizer):
     def run(threads):
@@ -249,6 +250,7 @@ def test_a_callback_can_train_another_model():
     assert all(np.array_equal(flat, trained(epochs=1)[0].params.flat) for flat in inner)
 
 
+@pytest.mark.compiled
 @pytest.mark.fault(row=80)
 @pytest.mark.parametrize("augmented", [False, True])
 @pytest.mark.parametrize("sizes", [(30, 129, 65, 4), (30, 10, 4), (30, 4)])
@@ -607,6 +609,7 @@ def test_the_data_stay_as_they_were():
     assert np.array_equal(data.labels, labels)
 
 
+@pytest.mark.compiled
 def test_real_digits_are_learned_in_an_epoch(mnist):
     model = fm.MLP([784, 32, 10], seed=0)
     history = fit(model, mnist.train[:10_000], epochs=1, validation=1000, learning_rate=0.05)
