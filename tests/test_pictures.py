@@ -306,6 +306,7 @@ def test_without_pillow_the_extra_is_named():
 # Several digits in one picture.
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("shape", [(1, 1), (1, 4), (3, 3), (2, 5)])
 def test_all_digits_are_found_in_the_order_of_reading(tmp_path, digits, network, shape):
     rng = np.random.default_rng(0)

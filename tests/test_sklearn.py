@@ -102,6 +102,7 @@ def test_the_loss_curve_is_scikit_learns(solver):
     np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=tolerance)
 
 
+@pytest.mark.compiled
 def test_small_sets_are_left_to_numpy_and_large_ones_to_the_kernels(digits, fitted):
     X, _, y, _ = digits
     assert fitted._backend is kernels
@@ -111,6 +112,7 @@ def test_small_sets_are_left_to_numpy_and_large_ones_to_the_kernels(digits, fitt
     assert small.coefs_[0].dtype == np.float64
 
 
+@pytest.mark.compiled
 def test_probabilities_belong_to_the_classes(digits):
     X, test_X, y, test_y = digits
     names = np.array(
@@ -125,6 +127,7 @@ def test_probabilities_belong_to_the_classes(digits):
     assert model.score(test_X, names[test_y]) > 0.95
 
 
+@pytest.mark.compiled
 def test_what_it_has_learnt_can_be_looked_at(digits, fitted):
     assert [W.shape for W in fitted.coefs_] == [(64, 100), (100, 10)]
     assert [b.shape for b in fitted.intercepts_] == [(100,), (10,)]
@@ -160,6 +163,7 @@ def test_sparse_input_may_be_in_any_order_and_twice(digits):
     np.testing.assert_array_equal(turned.indices, before)
 
 
+@pytest.mark.compiled
 def test_sparse_input_must_be_finite_in_float32(digits, fitted):
     huge = sparse.csr_array(digits[0].astype(np.float64) * 1e39)
     with pytest.raises(ValueError, match="finite in float32"):
@@ -183,6 +187,7 @@ def test_early_stopping_may_be_switched(digits):
     assert model.best_validation_score_ == max(model.validation_scores_)
 
 
+@pytest.mark.compiled
 def test_weights_are_like_repetitions(digits):
     X, _, y, _ = digits
     counts = np.random.default_rng(0).integers(0, 3, len(X))
@@ -203,6 +208,7 @@ def test_warm_start_goes_on(digits):
         model.fit(X, y % 5)
 
 
+@pytest.mark.compiled
 def test_partial_fit_trains_an_epoch_at_a_time(digits):
     X, test_X, y, test_y = digits
     model = MLPClassifier(random_state=0)
@@ -216,6 +222,7 @@ def test_partial_fit_trains_an_epoch_at_a_time(digits):
         MLPClassifier(early_stopping=True).partial_fit(X, y, classes=np.arange(10))
 
 
+@pytest.mark.compiled
 def test_early_stopping_keeps_the_best(digits):
     X, _, y, _ = digits
     model = MLPClassifier(early_stopping=True, n_iter_no_change=3, random_state=0, max_iter=300)
@@ -238,6 +245,7 @@ def test_training_stops_when_nothing_improves_and_warns_when_it_has_not():
         MLPClassifier(max_iter=3).fit(X, y)
 
 
+@pytest.mark.compiled
 def test_same_seed_same_bits_for_any_number_of_threads(digits):
     X, _, y, _ = digits
     first, *others = (
@@ -248,6 +256,7 @@ def test_same_seed_same_bits_for_any_number_of_threads(digits):
             np.testing.assert_array_equal(W, V)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("how", [lambda m: pickle.loads(pickle.dumps(m)), lambda m: m])
 def test_it_pickles_and_goes_on(digits, fitted, how):
     X, test_X, y, _ = digits
@@ -259,6 +268,7 @@ def test_it_pickles_and_goes_on(digits, fitted, how):
         clone(fitted).predict(test_X)
 
 
+@pytest.mark.compiled
 def test_it_works_where_classifiers_do(digits):
     X, test_X, y, test_y = digits
     small = MLPClassifier(learning_rate_init=0.01, max_iter=30, random_state=0)
@@ -268,6 +278,7 @@ def test_it_works_where_classifiers_do(digits):
     assert calibrated.score(test_X, test_y) > 0.9
 
 
+@pytest.mark.compiled
 @pytest.mark.fault(row=86)
 @pytest.mark.parametrize("backend", ["loky", "threading"])
 def test_a_search_runs_in_joblibs_workers(digits, backend):
