@@ -1,10 +1,13 @@
 """The kernels where Numba's and OpenBLAS's variables are set: they agree with the reference."""
 
 import os
+import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
 
+import numba
 import pytest
 
 from fastmnist.kernels import jit
@@ -49,6 +52,7 @@ def test_a_cache_that_others_can_write_is_not_used_and_warned_of_once(tmp_path, 
     folder = jit.folder.__wrapped__
     ours = folder()
     assert ours.is_relative_to(tmp_path)
+    assert stat.S_IMODE(ours.stat().st_mode) == 0o700
     ours.chmod(0o777)
     with pytest.warns(UserWarning, match="can be written by others"):
         assert folder() is None
@@ -61,6 +65,20 @@ def test_a_cache_that_cannot_be_written_is_not_used(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: False)  # nothing is forbidden to root
     with pytest.warns(UserWarning, match="cannot be written"):
         assert jit.folder.__wrapped__() is None
+
+
+def test_any_change_of_a_source_gives_another_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTMNIST_CACHE", str(tmp_path))
+    package = Path(shutil.copytree(Path(jit.__file__).parent.parent, tmp_path / "package"))
+    monkeypatch.setattr(jit, "__file__", str(package / "kernels" / "jit.py"))
+    names = [jit.folder.__wrapped__().name]
+    assert jit.folder.__wrapped__().name == names[0]
+    for source in ("kernels/step.py", "kernels/vectors.py", "counter_based.py", "parameters.py"):
+        (package / source).write_text("changed")
+        names.append(jit.folder.__wrapped__().name)
+    monkeypatch.setattr(numba, "__version__", "0.0")
+    names.append(jit.folder.__wrapped__().name)
+    assert len(set(names)) == len(names)
 
 
 @pytest.mark.compiled

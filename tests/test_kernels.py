@@ -665,6 +665,7 @@ def test_a_clock_that_is_wanted_is_read_and_changes_nothing(threads):
     for of_thread in ticks:
         spent = of_thread[: len(phases.PHASES)]
         assert (spent >= 0).all()
+        assert spent.sum() < of_thread[-1]  # the clock at the end
         assert (spent[[phases.FORWARD, phases.WAIT, phases.LOSS]] > 0).all()
         assert spent[phases.FRESH] == 0  # these rows are not made anew
 
