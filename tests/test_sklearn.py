@@ -216,10 +216,48 @@ def test_partial_fit_trains_an_epoch_at_a_time(digits):
         model.partial_fit(X, y, classes=np.arange(10))
     assert len(model.loss_curve_) == 20
     assert model.score(test_X, test_y) > 0.9
+
+
+def test_partial_fit_refuses_other_classes_and_early_stopping():
+    X, y = np.eye(4), np.array([0, 1, 0, 1])
+    model = MLPClassifier().partial_fit(X, y, classes=[0, 1])
     with pytest.raises(ValueError, match="classes not in"):
         model.partial_fit(X, y + 1)
     with pytest.raises(ValueError, match="early_stopping"):
-        MLPClassifier(early_stopping=True).partial_fit(X, y, classes=np.arange(10))
+        MLPClassifier(early_stopping=True).partial_fit(X, y, classes=[0, 1])
+
+
+def test_weights_are_there_as_soon_as_it_is_fitted():
+    model = MLPClassifier(hidden_layer_sizes=(3,), max_iter=1)
+    assert not hasattr(model, "coefs_")
+    assert not hasattr(model, "intercepts_")
+    model.fit(np.eye(4), [0, 1, 2, 1])
+    assert [W.shape for W in model.coefs_] == [(4, 3), (3, 3)]
+    assert [b.shape for b in model.intercepts_] == [(3,), (3,)]
+
+
+def test_inverse_scaling_slows_down_by_the_samples_seen():
+    options = {"learning_rate": "invscaling", "learning_rate_init": 0.1, "power_t": 0.5}
+    model = MLPClassifier(solver="sgd", max_iter=3, **options).fit(np.eye(4), [0, 1, 0, 1])
+    assert model._rate == pytest.approx(0.1 / np.sqrt(2 * 4 + 1))
+
+
+def test_verbose_prints_a_line_an_epoch(capsys):
+    model = MLPClassifier(max_iter=2, verbose=True).fit(np.eye(4), [0, 1, 0, 1])
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("Iteration 1, loss = ")
+    assert second == f"Iteration 2, loss = {model.loss_:.8f}"
+
+
+@pytest.mark.filterwarnings("ignore:.* encountered in:RuntimeWarning")
+def test_weights_that_are_no_numbers_any_more_are_an_error():
+    with pytest.raises(ValueError, match="non-finite parameter weights"):
+        MLPClassifier(solver="sgd", learning_rate_init=1e300).fit(np.eye(4), [0, 1, 0, 1])
+
+
+def test_too_few_samples_to_stop_by_are_refused():
+    with pytest.raises(ValueError, match="validation set is too small"):
+        MLPClassifier(early_stopping=True).fit(np.eye(5), np.zeros(5))
 
 
 @pytest.mark.compiled
@@ -308,7 +346,14 @@ def test_inside_a_worker_one_thread_is_enough():
 
 @pytest.mark.parametrize(
     "options",
-    [{"activation": "tanh"}, {"solver": "lbfgs"}, {"alpha": -1}, {"n_jobs": 0}, {"max_iter": 0}],
+    [
+        {"activation": "tanh"},
+        {"solver": "lbfgs"},
+        {"alpha": -1},
+        {"n_jobs": 0},
+        {"max_iter": 0},
+        {"hidden_layer_sizes": (3, 0)},
+    ],
     ids=str,
 )
 def test_what_it_cannot_do_is_refused(options):
