@@ -53,6 +53,13 @@ def test_all_work_is_done_once(count, no_thread_stays):
     assert sum(taken[0] for *_, taken in members) == 50 * 100
 
 
+def test_an_interpreter_that_ends_does_not_wait_for_members(monkeypatch):
+    monkeypatch.setattr(team, "compiled", lambda kernel, *arguments: kernel)
+    daemons = []
+    team.run(lambda words: daemons.append(threading.current_thread().daemon), [(), ()])
+    assert daemons == [True, True]
+
+
 @pytest.mark.fault(row=77)
 def test_a_member_that_fails_stops_all(monkeypatch, no_thread_stays):
     words = new_words()

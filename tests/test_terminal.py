@@ -1,5 +1,7 @@
 import errno
+import io
 import signal
+import sys
 import threading
 
 import pytest
@@ -61,3 +63,39 @@ def test_a_signal_that_comes_while_an_object_is_destroyed_is_not_lost(number, co
 
     assert terminal.run(command) == code
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_another_exception_that_is_dropped_is_told_as_ever(monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda dropped: told.append(dropped.exc_type))
+
+    class Closing:
+        def __del__(self):
+            raise ValueError
+
+    def command():
+        Closing()
+        return 0
+
+    assert terminal.run(command) == 0
+    assert told == [ValueError]
+
+
+def test_in_another_thread_signals_stay_as_they_are():
+    handlers, codes = [], []
+
+    def command():
+        handlers.extend(map(signal.getsignal, [signal.SIGINT, signal.SIGTERM]))
+        return 7
+
+    usual = [*map(signal.getsignal, [signal.SIGINT, signal.SIGTERM])]
+    thread = threading.Thread(target=lambda: codes.append(terminal.run(command)))
+    thread.start()
+    thread.join()
+    assert (codes, handlers) == ([7], usual)
+
+
+def test_a_stream_without_an_encoding_is_written_to_as_it_is(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    assert terminal.run(lambda: print("7") or 0) == 0
+    assert sys.stdout.getvalue() == "7\n"
