@@ -198,15 +198,19 @@ def test_thread_count():
 
 @pytest.mark.fault(row=81)
 @pytest.mark.parametrize(
-    ("file", "text", "quota"),
+    ("files", "quota"),
     [
-        ("cpu.max", "150000 100000", 1.5),
-        ("cpu.max", "max 100000", float("inf")),
-        (None, "", float("inf")),
+        ({"cpu.max": "150000 100000"}, 1.5),
+        ({"cpu.max": "max 100000"}, float("inf")),
+        ({"cpu/cpu.cfs_quota_us": "50000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 0.5),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, float("inf")),
+        ({"cpu.max": "150000 0"}, float("inf")),
+        ({}, float("inf")),
     ],
 )
-def test_the_quota_of_a_container(monkeypatch, tmp_path, file, text, quota):
-    if file:
+def test_the_quota_of_a_container(monkeypatch, tmp_path, files, quota):
+    (tmp_path / "cpu").mkdir()
+    for file, text in files.items():
         (tmp_path / file).write_text(text)
     monkeypatch.setattr(team, "Path", lambda _: tmp_path)
     assert team._container_quota.__wrapped__() == quota
