@@ -520,6 +520,13 @@ def test_a_plain_list_of_arrays_is_trained_in_place():
         assert np.array_equal(got, want)
 
 
+@pytest.mark.parametrize("density", FORMS.values(), ids=FORMS)
+def test_rows_without_padding_agree(density):
+    case = random_case(0, (15, 15, 10), 50, density)  # 16 with the constant 1: a whole row
+    agreement.check_gradients(kernels, case)
+    agreement.check_probabilities(kernels, case)
+
+
 def test_padding_stays_zero():
     case = random_case(0, (30, 20, 5), 50)
     kernels.train_epoch(
