@@ -70,7 +70,8 @@ DISTORTED = "tests/test_augment.py -k 'definition or company or zeros or train'"
 TEAM = "tests/test_team.py tests/test_environment.py"
 TESTS = {
     "distort": DISTORTED,
-    "fresh": f"{DISTORTED[:-1]} or every_regularizer and sizes1' tests/test_kernels.py",
+    "fresh": f"{DISTORTED[:-1]} or every_regularizer and sizes1 or whichever_meeting'"
+    " tests/test_kernels.py tests/test_team.py",
     "plain": f"tests/test_augment.py {KERNELS[:-1]} or definition'",
     "barrier": TEAM,
     "team": TEAM,

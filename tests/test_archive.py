@@ -21,6 +21,11 @@ def test_what_is_packed_is_unpacked():
         np.testing.assert_array_equal(arrays[name], array)
 
 
+def test_more_arrays_than_are_read_are_not_packed():
+    with pytest.raises(ValueError, match="10,001 arrays are too many for a file"):
+        archive.pack({}, {str(number): ARRAYS["b0"] for number in range(10_001)})
+
+
 def version_1(arrays, sha256):
     """A file as the package wrote it before the checksum covered every byte."""
     buffer = io.BytesIO()

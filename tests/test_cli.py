@@ -1,3 +1,4 @@
+import dataclasses
 import errno
 import json
 import os
@@ -14,7 +15,7 @@ from agreement import UNCOMPILED
 import fastmnist
 from fastmnist import MLP, __version__, datasets
 from fastmnist.cli import main
-from fastmnist.cli.files import PICTURES, check_picture, write_picture
+from fastmnist.cli.files import PICTURES, check_picture, load_data, write_picture
 from fastmnist.files import locked
 from fastmnist.recipes import RECIPES
 from fastmnist.records import Record
@@ -128,6 +129,17 @@ def test_evaluate_shows_its_worst_mistakes(csv, trained, tmp_path, capsys):
     assert "calibration error" in out
     assert "Most wrong about: fastmnist-mistakes.png" in out
     assert (tmp_path / "fastmnist-mistakes.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_mistakes_there_is_no_picture_of_them(csv, trained, tmp_path, capsys):
+    some = datasets.generate(30, seed=3)
+    right = datasets.Dataset(some.images, MLP.load(trained).predict(some.images))
+    path = write_csv(tmp_path / "right.csv", right)
+    assert main(["evaluate", str(trained), "--data", path]) == 0
+    out = capsys.readouterr().out
+    assert "100" in out
+    assert "Most wrong" not in out
+    assert "Confused" not in out
 
 
 def test_quiet_leaves_results_and_errors(csv, capsys):
@@ -334,6 +346,67 @@ def test_without_matplotlib_training_works_and_names_the_extra(monkeypatch, tmp_
     assert "Picture" not in out
     assert (tmp_path / "fastmnist-model.npz").exists()
     assert not (tmp_path / "fastmnist-model.png").exists()
+
+
+def test_without_matplotlib_evaluating_works_and_names_the_extra(monkeypatch, trained, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib.axes", None)
+    monkeypatch.delitem(sys.modules, "fastmnist.plots", raising=False)
+    monkeypatch.delitem(vars(fastmnist), "plots", raising=False)
+
+    assert main(["evaluate", str(trained)]) == 0
+
+    out, err = capsys.readouterr()
+    assert "no picture: " in err
+    assert 'pip install "fastmnist[plots]"' in err
+    assert "Most wrong" not in out
+
+
+def test_several_digits_of_a_csv_file_are_its_images(trained, tmp_path, capsys):
+    some = datasets.generate(3, seed=4)
+    path = write_csv(tmp_path / "some.csv", some, labels=False)
+    assert main(["predict", str(trained), path, "--several", "--json"]) == 0
+    read = json.loads(capsys.readouterr().out)["predictions"]
+    predicted = MLP.load(trained).predict(some.images)
+    assert [found["prediction"] for found in read] == [*map(str, predicted)]
+
+
+def test_mnist_is_taken_where_it_is(monkeypatch):
+    split = object()
+    monkeypatch.setattr(datasets, "load_or_generate", lambda **_: (split, None))
+    assert load_data("auto", None) == ("mnist", split)
+
+
+def test_a_recipe_that_was_not_measured_is_listed_without_figures(monkeypatch, capsys):
+    usual = RECIPES["quick"]
+    assert main(["recipes"]) == 0
+    assert usual.measured.describe() in capsys.readouterr().out
+    for name, recipe in [*RECIPES.items()]:
+        monkeypatch.setitem(RECIPES, name, dataclasses.replace(recipe, measured=None))
+    assert main(["recipes"]) == 0
+    out = capsys.readouterr().out
+    assert usual.describe() in out
+    assert "seeds" not in out
+
+
+def test_ctrl_c_ends_the_page(monkeypatch, trained, capsys):
+    def pressed(server):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("socketserver.BaseServer.serve_forever", pressed)
+    assert main(["serve", str(trained), "--port", "0"]) == 130
+    assert "Draw at http://" in capsys.readouterr().out
+
+
+def test_a_checkpoint_that_cannot_be_begun_is_nothing_to_resume(monkeypatch, csv, capsys):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "there.npz")
+
+    monkeypatch.setattr("fastmnist.archive.write", full)
+    assert main(["train", "--data", csv, "--checkpoint", "there.npz", "--epochs", "1"]) == 1
+    err = capsys.readouterr().err
+    assert err.endswith(f"fastmnist: there.npz: {os.strerror(errno.ENOSPC)}\n")
+    assert "to go on" not in err
+    assert "nothing is kept" not in err
 
 
 def test_predict_reads_pictures(trained, tmp_path, capsys):

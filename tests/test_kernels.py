@@ -592,6 +592,12 @@ def test_no_rows_give_no_outputs():
     assert kernels.forward(params, np.zeros((0, 30), np.uint8)).shape == (0, 10)
 
 
+@pytest.mark.fault(row=45)
+def test_no_rows_fit_any_network_prepared_too():
+    rows = kernels.prepare(np.zeros((0, 70), np.uint8))
+    assert kernels.forward(Parameters((30, 20, 10)), rows).shape == (0, 10)
+
+
 def test_few_rows_for_many_threads():
     case = random_case(0, (30, 20, 10), 5)
     assert np.array_equal(

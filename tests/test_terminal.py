@@ -1,5 +1,6 @@
 import errno
 import io
+import os
 import signal
 import sys
 import threading
@@ -99,3 +100,20 @@ def test_a_stream_without_an_encoding_is_written_to_as_it_is(monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.StringIO())
     assert terminal.run(lambda: print("7") or 0) == 0
     assert sys.stdout.getvalue() == "7\n"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_what_cannot_be_written_is_told_once(monkeypatch, capsys):
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert terminal.run(lambda: print("lost") or 0) == 1
+        assert terminal.run(lambda: print("dropped") or 0) == 0  # nobody wants it any more
+    assert capsys.readouterr().err == f"fastmnist: {os.strerror(errno.ENOSPC)}\n"
+
+
+def test_a_reader_that_has_gone_is_told_nothing(capsys):
+    def command():
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    assert terminal.run(command) == 1
+    assert capsys.readouterr().err == ""
