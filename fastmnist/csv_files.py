@@ -69,7 +69,7 @@ def _cells(file: BinaryIO, source: str) -> tuple[bytearray, int]:
 
 def _lines(file: BinaryIO, source: str) -> Iterator[tuple[str, list[bytes]]]:
     """Where each line that is not blank stands, and its cells."""
-    for number in itertools.count(1):
+    for number in itertools.count(1):  # pragma: no branch: it has no end of its own
         where = f"{source}, line {number}"
         line = file.readline(_LONGEST + 1)
         if len(line) > _LONGEST:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from agreement import UNCOMPILED
 
 import fastmnist
@@ -795,3 +796,11 @@ def test_help_needs_neither_numba_nor_matplotlib():
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
 
     assert done.stdout.endswith("[]\n")
+
+
+def test_older_typers_tell_of_ctrl_c_by_an_exception_of_their_own(monkeypatch):
+    def aborted(path):
+        raise typer.Abort
+
+    monkeypatch.setattr(MLP, "load", aborted)
+    assert main(["evaluate", "model.npz"]) == 130

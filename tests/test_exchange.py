@@ -158,3 +158,11 @@ def test_a_missing_package_is_named_with_the_command(ending, monkeypatch, tmp_pa
     with pytest.raises(ImportError, match=r"pip install .fastmnist\[export\]"):
         fm.MLP((4, 2)).save(tmp_path / f"model.{ending}")
     assert not list(tmp_path.iterdir())
+
+
+def test_reading_without_the_package_names_the_command(monkeypatch, tmp_path):
+    fm.MLP((4, 2)).save(tmp_path / "model.safetensors")
+    monkeypatch.setitem(__import__("sys").modules, "safetensors", None)
+    monkeypatch.setitem(__import__("sys").modules, "safetensors.numpy", None)
+    with pytest.raises(ImportError, match=r"pip install .fastmnist\[export\]"):
+        fm.MLP.load(tmp_path / "model.safetensors")

@@ -693,3 +693,12 @@ def test_each_weight_of_the_first_layer_is_one_members(outputs, members):
         for _, band, last_band, column, last_column, _ in pieces:
             done[band:last_band, column:last_column] += 1
     assert (done == 1).all()
+
+
+def test_predicting_is_warmed_up_where_it_is_wanted(monkeypatch):
+    predicted = []
+    monkeypatch.setattr(kernels, "forward", lambda *_, **__: predicted.append(True))
+    kernels.warmup(prediction=False)
+    assert not predicted
+    kernels.warmup()
+    assert predicted

@@ -688,3 +688,13 @@ def test_predicting_a_few_images_needs_no_numba():
         "fm.MLP([4, 3, 2]).predict(np.ones((1, 4))); assert 'numba' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_threads_are_checked_also_where_numpy_predicts(monkeypatch):
+    monkeypatch.delitem(sys.modules, "fastmnist.kernels", raising=False)
+    model = fm.MLP(SIZES)
+    X = np.ones((2, 6), np.float32)
+    np.testing.assert_array_equal(model.predict(X, threads=1), model.predict(X))
+    with pytest.raises(ValueError, match="threads"):
+        model.predict(X, threads=0)
+    assert "fastmnist.kernels" not in sys.modules

@@ -16,6 +16,7 @@ import fastmnist as fm
 from fastmnist import kernels, metrics, reference, training
 from fastmnist.history import Epoch, History
 from fastmnist.optimizers import SGD, State, rates
+from fastmnist.progress import Best
 from fastmnist.training import epoch_order, fit
 
 BACKENDS = pytest.mark.parametrize("backend", training.BACKENDS)
@@ -615,3 +616,12 @@ def test_real_digits_are_learned_in_an_epoch(mnist):
     history = fit(model, mnist.train[:10_000], epochs=1, validation=1000, learning_rate=0.05)
     assert history.validation_accuracy[0] > 0.85
     assert fm.evaluate(model, mnist.test).accuracy > 0.85
+
+
+def test_without_a_loss_that_is_a_number_there_is_no_best():
+    best, params = Best(), fm.MLP([3, 2], seed=0).params
+    before = params.flat.copy()
+    best.note(params, math.nan)
+    assert (best.params, best.age) == (None, 1)
+    best.restore(params)
+    np.testing.assert_array_equal(params.flat, before)

@@ -53,13 +53,13 @@ def made_anew(rows):
 def make_rows(rows, scratch, dropout, order, start, base, first, stop):
     """Make the rows of samples first to stop of the chunk that begins at ``order[start]``.
 
-    Its rows in `packed` begin at `base`.
+    Its rows in `packed` begin at `base`. Of other rows this is compiled, but never called.
     """
     if kind_of(rows) is Fresh:
         return lambda rows, scratch, dropout, order, start, base, first, stop: _make(
             rows, scratch, dropout, order, start, base, first, stop
         )
-    return lambda rows, scratch, dropout, order, start, base, first, stop: None
+    return lambda rows, scratch, dropout, order, start, base, first, stop: None  # pragma: no cover
 
 
 @chosen
