@@ -64,7 +64,8 @@ KERNELS = (
     " or divided_by or every_regularizer and uint8 and (sizes1 or sizes0-packed-input)"
     " or density_agrees and 129 and 0.19 or weighted or any_weight or each_weight or in_place"
     " or padding or prepared or images_and_rows or clock or form_is or extreme or logits or no_rows"
-    " or more_inputs or team or bad_arguments or few_rows or compressed or same_bits and 3-packed'"
+    " or more_inputs or team or bad_arguments or few_rows or compressed or warmed"
+    " or same_bits and 3-packed'"
 )
 DISTORTED = "tests/test_augment.py -k 'definition or company or zeros or train'"
 TEAM = "tests/test_team.py tests/test_environment.py"
