@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,11 @@ def test_the_cache_folder_can_be_named(monkeypatch, tmp_path):
     assert cache_dir() == tmp_path
     monkeypatch.setenv("FASTMNIST_CACHE", "")
     assert cache_dir().name == "fastmnist"
+
+
+def test_without_a_home_folder_nothing_is_kept(monkeypatch):
+    monkeypatch.setenv("FASTMNIST_CACHE", "~nobody of this name/cache")
+    assert cache_dir() == Path(os.devnull, "no home folder")
 
 
 def test_a_file_appears_whole(tmp_path):
