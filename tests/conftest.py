@@ -2,6 +2,7 @@
 
 import faulthandler
 import os
+import signal
 import sys
 import tempfile
 
@@ -33,6 +34,9 @@ STDERR = pytest.StashKey[int]()
 def pytest_configure(config):
     hypothesis.settings.load_profile("long" if config.getoption("--long") else "short")
     config.stash[STDERR] = os.dup(2)  # before pytest keeps to itself what tests print
+    # A shell lets what it starts in the background ignore Ctrl-C, which tests press.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ["PYTHONFAULTHANDLER"] = "1"  # of the programs that tests start: see processes.py
     # Tests, and the programs they start, keep out of the user's cache folder; those that run in
     # parallel share one folder, so that what one has compiled the others find.
