@@ -12,10 +12,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastmnist import kernels, plots, reference
+    from fastmnist import distributed, kernels, plots, reference
     from fastmnist.augment import Augmentation, augmented
     from fastmnist.datasets import Dataset, load
-    from fastmnist.errors import DataError, DivergedError, DownloadError, ModelFileError
+    from fastmnist.errors import (
+        ClusterError,
+        DataError,
+        DivergedError,
+        DownloadError,
+        ModelFileError,
+    )
     from fastmnist.history import Epoch, History
     from fastmnist.kernels import warmup
     from fastmnist.metrics import Report, evaluate
@@ -25,7 +31,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_MODULES = ("kernels", "plots", "reference")
+_MODULES = ("distributed", "kernels", "plots", "reference")
 
 # Where each public name lives. Imported at first use (PEP 562), so that `import fastmnist`
 # loads neither Numba nor Matplotlib.
@@ -34,6 +40,7 @@ _HOMES = {
     "augmented": "augment",
     "Dataset": "datasets",
     "load": "datasets",
+    "ClusterError": "errors",
     "DataError": "errors",
     "DivergedError": "errors",
     "DownloadError": "errors",
@@ -54,6 +61,7 @@ __all__ = [
     "SGD",
     "Adam",
     "Augmentation",
+    "ClusterError",
     "DataError",
     "Dataset",
     "DivergedError",
@@ -64,6 +72,7 @@ __all__ = [
     "Report",
     "__version__",
     "augmented",
+    "distributed",
     "evaluate",
     "fit",
     "kernels",

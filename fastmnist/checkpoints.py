@@ -58,9 +58,15 @@ class Saved:
 
 @contextlib.contextmanager
 def kept(
-    checkpoint: Checkpoint, model: MLP, identity: Identity, *, resume: bool
+    checkpoint: str | os.PathLike[str] | Checkpoint | None,
+    model: MLP,
+    identity: Callable[[], Identity],
+    *,
+    resume: bool,
 ) -> Iterator[tuple[Progress, Callable[[], None]]]:
     """The progress to go on from, and what saves it; nobody else has the file in this block.
+
+    Without a checkpoint, that is the beginning, and nothing is saved.
 
     Raises
     ------
@@ -71,14 +77,22 @@ def kept(
     OSError
         If it cannot be written; the one before is unchanged.
     ValueError
-        If it is of another training: names what differs; or it is there and not to be resumed.
+        If it is of another training: names what differs; if it is there and not to be resumed, or
+        to be resumed and none is named.
     """
-    identity = {**identity, _START: fingerprint(*_flat(model.params)), "fastmnist": __version__}
+    if checkpoint is None:
+        if resume:
+            raise ValueError("resume needs a checkpoint")
+        yield Progress(State.zeros(model.params)), lambda: None
+        return
+    if not isinstance(checkpoint, Checkpoint):
+        checkpoint = Checkpoint(checkpoint)
+    told = {**identity(), _START: fingerprint(*_flat(model.params)), "fastmnist": __version__}
     with locked(checkpoint.path):
         if resume:
             saved = read(checkpoint.path)
-            _check_same(checkpoint.path, saved, identity)
-            identity, progress, notes = saved.identity, saved.progress, saved.notes
+            _check_same(checkpoint.path, saved, told)
+            told, progress, notes = saved.identity, saved.progress, saved.notes
             model.params = saved.params
         elif os.path.lexists(checkpoint.path):
             raise ValueError(
@@ -88,7 +102,7 @@ def kept(
             progress, notes = Progress(State.zeros(model.params)), checkpoint.notes
 
         def save() -> None:
-            write(checkpoint.path, Saved(model.params, progress, identity, notes))
+            write(checkpoint.path, Saved(model.params, progress, told, notes))
 
         if not resume:
             save()  # what cannot be written is known now, and there is always one to resume

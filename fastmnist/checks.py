@@ -181,29 +181,30 @@ def whole(name: str, value: Any, low: int, high: int = 2**31 - 1) -> int:
 
 def positive(name: str, value: Any) -> float:
     """`value` as a float that is finite and greater than 0."""
-    number = _number(name, value)
-    if not 0 < number < math.inf:
+    given = number(name, value)
+    if not 0 < given < math.inf:
         raise ValueError(f"{name} must be finite and greater than 0, got {value}")
-    return number
+    return given
 
 
 def at_least_zero(name: str, value: Any) -> float:
     """`value` as a float that is finite and not negative."""
-    number = _number(name, value)
-    if not 0 <= number < math.inf:
+    given = number(name, value)
+    if not 0 <= given < math.inf:
         raise ValueError(f"{name} must be finite and at least 0, got {value}")
-    return number
+    return given
 
 
 def share(name: str, value: Any) -> float:
     """`value` as a float in [0, 1)."""
-    number = _number(name, value)
-    if not 0 <= number < 1:
+    given = number(name, value)
+    if not 0 <= given < 1:
         raise ValueError(f"{name} must be in [0, 1), got {value}")
-    return number
+    return given
 
 
-def _number(name: str, value: Any) -> float:
+def number(name: str, value: Any) -> float:
+    """`value` as a float; TypeError if it is no number."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.number)):
         raise TypeError(f"{name} must be a number, got {value!r}")
     return float(value)

@@ -148,7 +148,9 @@ def load_or_generate(*, data_dir: str | os.PathLike[str] | None = None) -> tuple
         return load(GENERATED), str(error).splitlines()[0].rstrip(":")
 
 
-def generate(count: int, seed: int = 0, name: str = "generated digits") -> Dataset:
+def generate(
+    count: int, seed: int = 0, name: str = "generated digits", *, threads: int | None = None
+) -> Dataset:
     """Digits that the package draws itself.
 
     Parameters
@@ -159,9 +161,12 @@ def generate(count: int, seed: int = 0, name: str = "generated digits") -> Datas
         The same seed draws the same digits.
     name : str
         The dataset's name.
+    threads : int, optional
+        By default one for each processor. The digits are the same for any number.
     """
     count = checks.whole("count", count, 1)
-    images, labels = digits.draw(count, checks.whole("seed", seed, 0, 2**63 - 1))
+    seed = checks.whole("seed", seed, 0, 2**63 - 1)
+    images, labels = digits.draw(count, seed, threads=threads)
     return Dataset(images, labels, name, DIGITS)
 
 
@@ -228,25 +233,48 @@ def _find(folder: Path, file: str) -> Path | None:
     return None
 
 
-def _read_folder(folder: Path, name: str | None = None) -> Split:
-    """The four IDX files of a folder; with a name, verified to be that set."""
-    found = {file: _find(folder, file) for file in FILES}
+def read_train(folder: str | os.PathLike[str]) -> Dataset:
+    """Read the two IDX files of a folder with images to train with, and nothing to test with.
+
+    Parameters
+    ----------
+    folder : path-like
+        With train-images-idx3-ubyte and train-labels-idx1-ubyte, gzipped or not.
+
+    Raises
+    ------
+    DataError
+        If a file is missing, damaged or not what it should be.
+    """
+    folder = Path(folder)
+    images, labels = _read_pair(*_paths(folder, FILES[:2]))
+    return Dataset(images, labels, str(folder))
+
+
+def _paths(folder: Path, files: Sequence[str]) -> list[Path]:
+    """Where those files are in a folder, under one of their usual names."""
+    found = {file: _find(folder, file) for file in files}
     missing = [file for file, path in found.items() if path is None]
     if missing:
         raise DataError(f"{folder} has no {', no '.join(missing)} (with .gz or without)")
-    paths = [path for path in found.values() if path is not None]
+    return [path for path in found.values() if path is not None]
+
+
+def _read_pair(images: Path, labels: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """As many images as labels."""
+    X, y = (idx.read(path, n) for path, n in zip((images, labels), DIMENSIONS[:2], strict=True))
+    if len(X) != len(y):
+        raise DataError(f"{images} has {len(X):,} images, but {labels} has {len(y):,} labels")
+    return X, y
+
+
+def _read_folder(folder: Path, name: str | None = None) -> Split:
+    """The four IDX files of a folder; with a name, verified to be that set."""
+    paths = _paths(folder, FILES)
     if name is not None:
         arrays = [verified(idx.read_bytes(p), name, i, str(p)) for i, p in enumerate(paths)]
         return _split(arrays, SETS[name].title, SETS[name].class_names)
-    arrays = [
-        idx.read(path, dimensions) for path, dimensions in zip(paths, DIMENSIONS, strict=True)
-    ]
-    for images, labels in ((0, 1), (2, 3)):
-        if len(arrays[images]) != len(arrays[labels]):
-            raise DataError(
-                f"{paths[images]} has {len(arrays[images]):,} images, "
-                f"but {paths[labels]} has {len(arrays[labels]):,} labels"
-            )
+    arrays = [*_read_pair(*paths[:2]), *_read_pair(*paths[2:])]
     (_, *train_size), (_, *test_size) = arrays[0].shape, arrays[2].shape
     if train_size != test_size:
         raise DataError(f"{paths[0]} has images of {train_size}, but {paths[2]} of {test_size}")

@@ -1,5 +1,9 @@
 """The package's own exceptions."""
 
+from __future__ import annotations
+
+from typing import Any
+
 
 class DataError(ValueError):
     """A dataset's file is not what it should be, or cannot be found."""
@@ -11,6 +15,10 @@ class DownloadError(DataError):
 
 class ModelFileError(ValueError):
     """A file is not a model that can be loaded."""
+
+
+class ClusterError(OSError):
+    """A scheduler or its workers cannot be reached, were lost, or have another version."""
 
 
 class DivergedError(ArithmeticError):
@@ -25,3 +33,10 @@ class DivergedError(ArithmeticError):
     def __init__(self, message: str, *, epoch: int, batch: int) -> None:
         super().__init__(message)
         self.epoch, self.batch = epoch, batch
+
+    def __reduce__(self) -> tuple[Any, ...]:  # so that it can be raised in another process
+        return _diverged, (str(self), self.epoch, self.batch)
+
+
+def _diverged(message: str, epoch: int, batch: int) -> DivergedError:
+    return DivergedError(message, epoch=epoch, batch=batch)

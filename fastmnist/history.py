@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import overload
@@ -83,3 +84,23 @@ def describe(epoch: Epoch) -> str:
     if epoch.validation_accuracy is not None:
         line += f", validation {100 * epoch.validation_accuracy:.2f} %"
     return f"{line}, {epoch.seconds:.2f} s"
+
+
+class Printer:
+    """A callback of `fit` that prints a line on standard error for each epoch, or whatever it is.
+
+    Parameters
+    ----------
+    unit : str
+        What is counted.
+    count, done : int
+        How many there will be, and how many there were before.
+    """
+
+    def __init__(self, unit: str, count: int, done: int) -> None:
+        self._unit, self._count, self._done = unit, count, done
+
+    def __call__(self, model: object, epoch: Epoch) -> None:
+        """One more."""
+        self._done += 1
+        print(f"{self._unit} {self._done}/{self._count}: {describe(epoch)}", file=sys.stderr)

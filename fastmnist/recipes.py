@@ -117,10 +117,10 @@ class Recipe:
             parts.append(f"images with {self.augmentation.describe()}")
         return ", ".join(parts)
 
-    def fit(self, model: MLP, train: Dataset, **options: Any) -> History:
-        """Train `model` by this recipe; `options` are further arguments of `fastmnist.fit`."""
+    def options(self, train: Dataset) -> dict[str, Any]:
+        """What `fastmnist.fit` is to be given, to train on this set by this recipe."""
         images = train.images.ndim == 3 and train.images.dtype == np.uint8
-        ours = {
+        return {
             "epochs": self.epochs,
             "batch_size": self.batch_size or len(train),
             "learning_rate": self.learning_rate,
@@ -132,7 +132,10 @@ class Recipe:
             "augmentation": self.augmentation if images else None,
             "averaging": self.averaging,
         }
-        return fit(model, train, **(ours | options))
+
+    def fit(self, model: MLP, train: Dataset, **options: Any) -> History:
+        """Train `model` by this recipe; `options` are further arguments of `fastmnist.fit`."""
+        return fit(model, train, **(self.options(train) | options))
 
 
 RECIPES = {

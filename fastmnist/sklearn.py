@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import warnings
 from numbers import Integral, Real
 from types import ModuleType
@@ -463,7 +465,15 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
         """Threads that are wanted; in a worker of joblib, one, for there are others beside it."""
         if self.n_jobs is not None and self.n_jobs != -1:
             return int(effective_n_jobs(self.n_jobs))
-        return 1 if get_active_backend()[0].nesting_level else None
+        return 1 if get_active_backend()[0].nesting_level or _in_task_of_dask() else None
+
+
+def _in_task_of_dask() -> bool:
+    """Whether a Dask worker runs this: joblib's backend for it says nothing of nesting."""
+    if distributed := sys.modules.get("distributed"):
+        with contextlib.suppress(ValueError):  # there is no worker
+            return distributed.get_worker() is not None
+    return False
 
 
 def _rows(X: Any, backend: ModuleType) -> Any:

@@ -48,14 +48,14 @@ def say(message: str) -> None:
 
 
 class Progress:
-    """A callback of `fit`: a line per epoch, and on a terminal a bar below them."""
+    """A callback of `fit`: a line per epoch or round, and on a terminal a bar below them."""
 
-    def __init__(self, epochs: int, done: int = 0) -> None:
+    def __init__(self, count: int, done: int = 0, *, unit: str = "epoch") -> None:
         from rich import progress
         from rich.console import Console
 
-        self._done, self._epochs = done, epochs
-        self._every = math.ceil(epochs / _MOST_LINES)
+        self._unit, self._done, self._count = unit, done, count
+        self._every = math.ceil(count / _MOST_LINES)
         console = Console(stderr=True)
         self._bar = progress.Progress(
             progress.TextColumn("training"),
@@ -66,7 +66,7 @@ class Progress:
             transient=True,
             disable=wanted.quiet or not sys.stderr.isatty() or console.is_dumb_terminal,
         )
-        self._task = self._bar.add_task("training", total=epochs, completed=done)
+        self._task = self._bar.add_task("training", total=count, completed=done)
 
     def __enter__(self) -> Progress:
         self._bar.start()
@@ -76,12 +76,12 @@ class Progress:
         self._bar.stop()
 
     def __call__(self, model: object, epoch: Epoch) -> None:
-        """Show that an epoch is done."""
+        """Show that one more is done."""
         self._done += 1
         self._bar.update(self._task, advance=1, refresh=True)
-        if self._done % self._every == 0 or self._done == self._epochs:
-            number = f"{self._done:{len(str(self._epochs))}}"
-            note(f"epoch {number}/{self._epochs}: {describe(epoch)}")
+        if self._done % self._every == 0 or self._done == self._count:
+            number = f"{self._done:{len(str(self._count))}}"
+            note(f"{self._unit} {number}/{self._count}: {describe(epoch)}")
 
 
 def run(command: Callable[[], int]) -> int:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import bisect
-import contextlib
 import copy
 import math
 import os
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
@@ -18,20 +16,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmnist import checks, metrics
-from fastmnist.augment import Augmentation, augmented, check_images
+from fastmnist.augment import Augmentation
 from fastmnist.checkpoints import Checkpoint, Identity, fingerprint, kept
 from fastmnist.counter_based import epoch_key
 from fastmnist.datasets import Dataset
 from fastmnist.dropout import Dropout
+from fastmnist.epochs import (
+    backend_named,
+    epoch_order,
+    epoch_rows,
+    finite,
+    samples_identity,
+    samples_of,
+    set_aside,
+)
 from fastmnist.errors import DivergedError
-from fastmnist.history import Epoch, History, describe
+from fastmnist.history import Epoch, History, Printer
 from fastmnist.model import MLP
 from fastmnist.optimizers import SGD, Adam, Schedule, State, optimizer_named, rates, usual_rate
 from fastmnist.parameters import Parameters
-from fastmnist.progress import Progress
-
-BACKENDS = ("numba", "reference")
-
 
 Callback = Callable[[MLP, Epoch], object]
 
@@ -151,16 +154,15 @@ def fit(
             raise ValueError("patience needs validation, and no averaging")
     if threads is not None:
         threads = checks.whole("threads", threads, 1)
-    train, held_out = _split(train, validation, seed)
-    backend = checks.nearest("backend", backend, BACKENDS)
-    backend_module = _backend(backend)
-    X, y = _samples(train, model)
+    train, held_out = set_aside(train, validation, seed)
+    backend_module = backend_named(backend)
+    X, y = samples_of(train, model.sizes)
     if held_out is not None:
-        _samples(held_out, model)  # wrong ones are found now, not after the first epoch
+        samples_of(held_out, model.sizes)  # wrong ones are found now, not after the first epoch
     batches = math.ceil(len(X) / batch_size)
     course = _Course(
         backend_module,
-        _epoch_rows(backend_module, train, X, augmentation, input_dropout, seed, threads),
+        epoch_rows(backend_module, train, X, augmentation, input_dropout, seed, threads),
         y,
         rates(schedule, peak, epochs * batches).reshape(epochs, batches),
         batch_size,
@@ -173,8 +175,8 @@ def fit(
     def identity() -> Identity:
         return {
             "sizes": "-".join(map(str, model.sizes)),
-            "train": _samples_identity(X, y),
-            "validation": held_out and _samples_identity(*_samples(held_out, model)),
+            "train": samples_identity(X, y),
+            "validation": held_out and samples_identity(*samples_of(held_out, model.sizes)),
             "epochs": epochs,
             "batch_size": batch_size,
             "learning_rate": peak,
@@ -191,10 +193,10 @@ def fit(
             "seed": seed,
         }
 
-    with _kept(checkpoint, model, identity, resume=resume) as (done, save):
+    with kept(checkpoint, model, identity, resume=resume) as (done, save):
         report_to = [*callbacks]
         if progress:
-            report_to.insert(0, _Printer(epochs, len(done.history)))
+            report_to.insert(0, Printer("epoch", epochs, len(done.history)))
         for number in range(len(done.history), epochs):
             if patience and done.best.age == patience:
                 break
@@ -243,12 +245,12 @@ class _Course:
         rows, batches = self.rows_of(number), self.rates.shape[1]
         params, state_before = Parameters.copy_of(model.params), copy.deepcopy(state)
         loss = self._batches(params, state, number, rows, batches)
-        if not _finite(loss, params):
+        if not finite(loss, params):
 
             def diverges(batches: int) -> bool:
                 tried = Parameters.copy_of(model.params)
                 state = copy.deepcopy(state_before)
-                return not _finite(self._batches(tried, state, number, rows, batches), tried)
+                return not finite(self._batches(tried, state, number, rows, batches), tried)
 
             batch = 1 + bisect.bisect(range(1, batches), False, key=diverges)
             raise DivergedError(
@@ -281,100 +283,3 @@ class _Course:
                 **self.options,
             )
         return loss
-
-
-def _finite(loss: float, params: Parameters) -> bool:
-    return math.isfinite(loss) and bool(np.isfinite(params.flat).all())
-
-
-@contextlib.contextmanager
-def _kept(
-    checkpoint: str | os.PathLike[str] | Checkpoint | None,
-    model: MLP,
-    identity: Callable[[], Identity],
-    *,
-    resume: bool,
-) -> Iterator[tuple[Progress, Callable[[], None]]]:
-    """The progress to go on from, and what saves it; without a checkpoint, from nothing."""
-    if checkpoint is None:
-        if resume:
-            raise ValueError("resume needs a checkpoint")
-        yield Progress(State.zeros(model.params)), lambda: None
-        return
-    if not isinstance(checkpoint, Checkpoint):
-        checkpoint = Checkpoint(checkpoint)
-    with kept(checkpoint, model, identity(), resume=resume) as progress_and_save:
-        yield progress_and_save
-
-
-def _epoch_rows(
-    backend: ModuleType,
-    train: Dataset,
-    X: NDArray[Any],
-    augmentation: Augmentation | None,
-    input_dropout: float,
-    seed: int,
-    threads: int | None,
-) -> Callable[[int], Any]:
-    """What the backend trains on in an epoch of that number."""
-    if augmentation is None:
-        prepared = X if input_dropout else backend.prepare(X)
-        return lambda number: prepared
-    images = check_images(train.images)
-    if hasattr(backend, "augmented"):  # as the kernels need them, without a copy of all
-        return lambda number: backend.augmented(images, augmentation, epoch_key(seed, number))
-    return lambda number: augmented(images, augmentation, seed=seed, epoch=number, threads=threads)
-
-
-def epoch_order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
-    """The order of an epoch's samples: a permutation that depends on nothing but its arguments."""
-    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(count)
-
-
-def _split(
-    train: Dataset, validation: int | Dataset | None, seed: int
-) -> tuple[Dataset, Dataset | None]:
-    """The training set and the set to validate with."""
-    if validation is None or isinstance(validation, Dataset):
-        return train, validation
-    held = checks.whole("validation", validation, 1)
-    if held >= len(train):
-        raise ValueError(f"validation must leave samples to train: {held} of {len(train)}")
-    order = np.random.default_rng(seed).permutation(len(train))
-    return train[np.sort(order[held:])], train[np.sort(order[:held])]
-
-
-def _samples(data: Dataset, model: MLP) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Features and labels of a dataset, checked to fit the network."""
-    if data.labels is None:
-        raise ValueError(f"{data.name} has no labels")
-    if not len(data):
-        raise ValueError(f"{data.name} has no samples")
-    with checks.naming(data.name):
-        X = checks.images(data.images, model.sizes[0])
-        return X, checks.labels(data.labels, len(X), model.sizes[-1])
-
-
-def _samples_identity(X: NDArray[Any], y: NDArray[Any]) -> str:
-    return f"{len(X):,} samples ({fingerprint(X, y)})"
-
-
-def _backend(name: str) -> ModuleType:
-    if name == "reference":
-        from fastmnist import reference
-
-        return reference
-    from fastmnist import kernels  # Numba, only now
-
-    return kernels
-
-
-class _Printer:
-    """A callback that prints a line per epoch on standard error."""
-
-    def __init__(self, epochs: int, done: int) -> None:
-        self._done, self._epochs = done, epochs
-
-    def __call__(self, model: Any, epoch: Epoch) -> None:
-        self._done += 1
-        print(f"epoch {self._done}/{self._epochs}: {describe(epoch)}", file=sys.stderr)

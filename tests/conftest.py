@@ -120,6 +120,23 @@ def _arguments_stay_as_they_are(monkeypatch):
 
 
 @pytest.fixture(scope="session")
+def client():
+    """Of a Dask scheduler and two workers in this process: they start at once, and can be spied on.
+
+    All that a task is given and returns is serialised, as between processes.
+    """
+    distributed = pytest.importorskip("distributed")
+    pytest.importorskip("optuna")
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
+
+
+@pytest.fixture(scope="session")
 def mnist():
     """The real MNIST, from $FASTMNIST_DATA or the cache; never downloaded.
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from unchanged import unchanged, watched
 
 import fastmnist as fm
-from fastmnist import checks, kernels, reference, training
+from fastmnist import checks, epochs, kernels, reference
 
 RNG = np.random.default_rng(0)
 Y = RNG.integers(0, 3, 40)
@@ -182,7 +182,7 @@ def test_any_number_of_samples_in_any_batches_agrees(seed, count, batch_size, cl
 
 
 @pytest.mark.fault(row=49)
-@pytest.mark.parametrize("backend", training.BACKENDS)
+@pytest.mark.parametrize("backend", epochs.BACKENDS)
 @pytest.mark.parametrize(("count", "classes", "batch_size"), [(1, 3, 1), (1, 1, 64), (7, 1, 3)])
 def test_a_sample_or_a_class_is_enough(backend, count, classes, batch_size):
     model = fm.MLP([24, 9, classes], seed=0)
@@ -204,7 +204,7 @@ EVERYTHING = {
 
 
 @pytest.mark.fault(row=50)
-@pytest.mark.parametrize("backend", training.BACKENDS)
+@pytest.mark.parametrize("backend", epochs.BACKENDS)
 @pytest.mark.parametrize("kind", ["images", "augmented", "features", "dense"])
 def test_no_option_changes_the_callers_arrays(backend, kind):
     X = {"features": SPARSE, "dense": DENSE}.get(kind, PIXELS.reshape(-1, 4, 6)).copy()
@@ -276,7 +276,7 @@ def test_extreme_features_agree(X, seed):
 @given(extreme_rows(), st.sampled_from(["sgd", "adam"]), st.sampled_from([1e-3, 0.1, 10]))
 def test_extreme_features_train_a_finite_network_or_diverge(X, optimizer, rate):
     data = fm.Dataset(X, np.arange(len(X)) % 3)
-    for backend in training.BACKENDS:
+    for backend in epochs.BACKENDS:
         model = fm.MLP([6, 5, 3], seed=0)
         ends = [model.params.flat.copy()]
         try:

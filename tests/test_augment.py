@@ -124,7 +124,7 @@ def test_both_backends_train_on_those_pictures(backend):
     )  # fmt: skip
     for epoch in range(2):
         pictures = augmented(images, CASES["all"], seed=5, epoch=epoch)
-        order = fm.training.epoch_order(5, epoch, 40)
+        order = fm.epochs.epoch_order(5, epoch, 40)
         module.train_epoch(twin.params, pictures, labels, order=order, batch_size=16)
     for (W, b), (V, c) in zip(model.params, twin.params, strict=True):
         np.testing.assert_allclose(W, V, atol=1e-6)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fastmnist as fm
-from fastmnist import archive, checkpoints, training
+from fastmnist import archive, checkpoints, epochs
 from fastmnist.datasets import Dataset
 from fastmnist.errors import DataError, DivergedError, ModelFileError
 
@@ -69,7 +69,7 @@ def path(tmp_path):
 
 
 @pytest.mark.fault(row=80)
-@pytest.mark.parametrize("backend", training.BACKENDS)
+@pytest.mark.parametrize("backend", epochs.BACKENDS)
 @pytest.mark.parametrize("way", WAYS)
 def test_a_training_resumed_after_any_epoch_ends_with_the_same_bits(way, backend, tmp_path):
     options = WAYS[way] | {"backend": backend, "threads": 2}
@@ -231,7 +231,7 @@ def test_two_trainings_do_not_share_a_checkpoint(path):
 
 
 @pytest.mark.fault(row=68)
-@pytest.mark.parametrize("backend", training.BACKENDS)
+@pytest.mark.parametrize("backend", epochs.BACKENDS)
 def test_divergence_leaves_the_checkpoint_of_the_last_good_epoch(backend, path):
     model = fm.MLP(SIZES)
     kept = []
@@ -258,7 +258,7 @@ def test_divergence_leaves_the_checkpoint_of_the_last_good_epoch(backend, path):
 
 
 @pytest.mark.fault(row=68)
-@pytest.mark.parametrize("backend", training.BACKENDS)
+@pytest.mark.parametrize("backend", epochs.BACKENDS)
 @pytest.mark.parametrize("batch", range(1, 6))
 def test_divergence_names_the_batch(batch, backend):
     """A rate that is too large for one batch alone, of 5 in each of 3 epochs."""

@@ -123,7 +123,7 @@ def test_impossible_requests_for_digits_are_refused(count, seed):
 def test_the_generated_set_has_the_sizes_of_mnist_and_two_seeds(monkeypatch):
     asked = []
 
-    def draw(count, seed):
+    def draw(count, seed, threads):
         asked.append((count, seed))
         return np.zeros((count, 28, 28), np.uint8), np.zeros(count, np.uint8)
 

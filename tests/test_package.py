@@ -1,5 +1,6 @@
 """What importing the package gives, and what it leaves alone."""
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -10,6 +11,7 @@ import pytest
 import fastmnist as fm
 
 ROOT = Path(__file__).parent.parent
+DASK = ("dask", "distributed", "optuna")
 
 
 def loaded_by(statement):
@@ -35,7 +37,11 @@ def test_import_loads_neither_numba_nor_matplotlib(statement):
     if "*" in statement:  # asks for fm.kernels and fm.plots by name
         assert {"numba", "matplotlib"} <= loaded
     else:
-        assert not {"numba", "matplotlib", "PIL", "typer", "rich", "requests"} & loaded
+        assert not {"numba", "matplotlib", "PIL", "typer", "rich", "requests", *DASK} & loaded
+
+
+def test_the_command_line_loads_dask_only_for_clusters():
+    assert not {*DASK} & loaded_by("import fastmnist.cli")
 
 
 def test_the_reference_needs_numpy_alone():
@@ -48,6 +54,24 @@ def test_every_public_name_is_there_and_documented(name):
     assert name in dir(fm)
     if not name.startswith("__"):
         assert getattr(fm, name).__doc__
+
+
+def test_every_public_name_for_clusters_is_there_and_documented():
+    pytest.importorskip("distributed")
+    pytest.importorskip("optuna")
+    assert all(getattr(fm.distributed, name).__doc__ for name in fm.distributed.__all__)
+
+
+def test_all_extras_are_in_all():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    assert extras.pop("all") == [f"fastmnist[{','.join(sorted(extras))}]"]
+    assert {re.match(r"[\w-]+", needed)[0] for needed in extras["distributed"]} == {
+        "bokeh",
+        "distributed",
+        "optuna",
+    }
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error():

@@ -13,13 +13,14 @@ from agreement import EPS, flat, steps_apart
 from trained import EVERYTHING
 
 import fastmnist as fm
-from fastmnist import kernels, metrics, reference, training
+from fastmnist import epochs, kernels, metrics, reference
+from fastmnist.epochs import epoch_order
 from fastmnist.history import Epoch, History
 from fastmnist.optimizers import SGD, State, rates
 from fastmnist.progress import Best
-from fastmnist.training import epoch_order, fit
+from fastmnist.training import fit
 
-BACKENDS = pytest.mark.parametrize("backend", training.BACKENDS)
+BACKENDS = pytest.mark.parametrize("backend", epochs.BACKENDS)
 
 
 def blobs(count=200, seed=0, features=30, classes=4):
@@ -276,7 +277,7 @@ def test_both_backends_take_the_same_way(name):
     options = EVERYTHING if name == "all" else {name: EVERYTHING[name]}
     options = {"learning_rate": 0.01, "epochs": 4, "batch_size": 50} | options
     ends = []
-    for backend in training.BACKENDS:
+    for backend in epochs.BACKENDS:
         model, history = trained(backend=backend, **options)
         ends.append((model.params.flat.copy(), history.loss))
     (params, losses), (others, other_losses) = ends
@@ -307,7 +308,7 @@ def test_averaging_takes_the_mean_over_the_last_epochs(backend):
     np.testing.assert_allclose(model.params.flat, np.mean(again[2:], axis=0), atol=1e-6)
     np.testing.assert_array_equal(ends[-1], model.params.flat)
     assert not np.array_equal(again[-1], model.params.flat)
-    held_out = training._split(blobs(), 20, 0)[1]
+    held_out = epochs.set_aside(blobs(), 20, 0)[1]
     assert history[-1].validation_loss == fm.evaluate(model, held_out).loss
 
 
@@ -342,7 +343,7 @@ def test_early_stopping_restores_the_best(backend):
 
 def test_early_stopping_that_never_stops_restores_the_best_too():
     model, history = trained(epochs=5, validation=50, patience=100)
-    held_out = training._split(blobs(), 50, 0)[1]
+    held_out = epochs.set_aside(blobs(), 50, 0)[1]
     assert len(history) == 5
     assert fm.evaluate(model, held_out).loss == min(history.validation_loss)
 
@@ -604,7 +605,7 @@ def test_bad_data_are_refused_and_nothing_changes(data, message, role, backend):
 def test_the_data_stay_as_they_were():
     data = blobs()
     images, labels = data.images.copy(), data.labels.copy()
-    for backend in training.BACKENDS:
+    for backend in epochs.BACKENDS:
         fit(fm.MLP([30, 4]), data, epochs=1, validation=20, backend=backend)
     assert np.array_equal(data.images, images)
     assert np.array_equal(data.labels, labels)

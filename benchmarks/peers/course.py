@@ -9,9 +9,9 @@ import numpy as np
 
 import fastmnist as fm
 from benchmarks import workloads
+from fastmnist.epochs import epoch_order
 from fastmnist.optimizers import rates
 from fastmnist.recipes import RECIPES, Recipe
-from fastmnist.training import epoch_order
 
 
 @dataclass(frozen=True)

@@ -24,15 +24,16 @@ from numpy.typing import NDArray
 from fastmnist import __version__, datasets, metrics
 from fastmnist.checkpoints import Checkpoint
 from fastmnist.checkpoints import read as read_checkpoint
+from fastmnist.cli.cluster import Cluster, Rounds, Shards, connected, search, train_on_cluster
 from fastmnist.cli.files import (
     check_picture,
     check_writable,
     class_name,
     class_names_of,
     load_data,
+    model_path,
     record_of,
     trained_with,
-    write_picture,
 )
 from fastmnist.cli.options import (
     AUTO,
@@ -51,10 +52,17 @@ from fastmnist.cli.options import (
     share_of,
 )
 from fastmnist.cli.plots import plot
+from fastmnist.cli.results import (
+    described,
+    draw_mistakes,
+    percent,
+    print_report,
+    save_result,
+    shape,
+)
+from fastmnist.epochs import BACKENDS
 from fastmnist.errors import DataError
 from fastmnist.files import atomic_write, locked
-from fastmnist.history import History
-from fastmnist.metrics import Report
 from fastmnist.model import MLP
 from fastmnist.optimizers import OPTIMIZERS, SCHEDULES
 from fastmnist.page import page
@@ -73,7 +81,6 @@ from fastmnist.terminal import (
     say,
     wanted,
 )
-from fastmnist.training import BACKENDS
 
 EXPORTS = (".html", ".onnx", ".safetensors", ".npz")
 
@@ -83,6 +90,7 @@ app = typer.Typer(
     help="Train neural networks on MNIST, from scratch and fast, and look at what they learn.",
 )
 app.add_typer(plot, name="plot")
+app.command()(search)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -230,6 +238,9 @@ def train(
         Path | None,
         typer.Option(metavar="FILE", help="Go on with the training that is kept in this file."),
     ] = None,
+    cluster: Cluster = None,
+    shards: Shards = 8,
+    rounds: Rounds = None,
     as_json: Json = False,
 ) -> None:
     """Train a network, test it, save it, and draw what it reads right and wrong.
@@ -243,6 +254,8 @@ def train(
     fastmnist train --recipe patient --checkpoint patient-training.npz
 
     fastmnist train --resume patient-training.npz
+
+    fastmnist train --recipe best --cluster tcp://host:8786 --shards 32
     """
     if checkpoint and resume:
         raise typer.BadParameter(
@@ -252,7 +265,7 @@ def train(
         context.obj = resume  # the second time all options are as they were when it began
         train(context, **_options_kept(context, resume))
         return
-    output = _model_path(output)
+    output = model_path(output)
     kept = checkpoint or resume
     for path in (output, record_of(output), output.with_suffix(".png"), *filter(None, [kept])):
         check_writable(path)
@@ -275,35 +288,40 @@ def train(
         plan = replace(plan, augmentation=augmentation_of(augmentation))
     if patience and not validation:
         raise typer.BadParameter("needs --validation N", param_hint="--patience")
+    if cluster and (patience or threads):
+        raise typer.BadParameter(
+            "goes with neither --patience nor --threads", param_hint="--cluster"
+        )
     with _compiling(distorted=plan.augmentation is not None):
         source, split = load_data(data, data_dir)
     network = plan.model(split.train, seed=seed)
     for part in split:
-        note(_described(part))
-    note(f"network {_shape(network)}, {plan.describe()}, seed {seed}")
+        note(described(part))
+    note(f"network {shape(network)}, {plan.describe()}, seed {seed}")
     done = len(read_checkpoint(resume).progress.history) if resume else 0
+    unit = "round" if cluster else "epoch"
     if done:
-        note(f"going on after epoch {done}")
+        note(f"going on after {unit} {done}")
     context.with_resource(locked(output))
-    with _told_how_to_go_on(kept), Progress(plan.epochs, done) as progress:
-        history = plan.fit(
-            network,
-            split.train,
-            backend=backend,
-            threads=threads,
-            seed=seed,
-            validation=validation,
-            patience=patience,
-            checkpoint=kept and Checkpoint(kept, {"options": _to_keep(context) | {"data": source}}),
-            resume=bool(resume),
-            callbacks=[progress],
-        )
+    options: dict[str, Any] = {
+        "backend": backend,
+        "seed": seed,
+        "validation": validation,
+        "checkpoint": kept and Checkpoint(kept, {"options": _to_keep(context) | {"data": source}}),
+        "resume": bool(resume),
+    }
+    client = cluster and context.with_resource(connected(cluster))
+    with _told_how_to_go_on(kept, unit):
+        if client:
+            history = train_on_cluster(
+                *(client, plan, network, split.train),
+                **options | {"shards": shards, "rounds": rounds, "done": done},
+            )
+        else:
+            with Progress(plan.epochs, done) as progress:
+                options |= {"patience": patience, "threads": threads, "callbacks": [progress]}
+                history = plan.fit(network, split.train, **options)
     report = metrics.evaluate(network, split.test, threads=threads)
-    if report.accuracy <= report.confusion.sum(axis=1).max() / len(split.test):
-        say(
-            "the network reads no more than guessing would: try a lower --learning-rate, above all "
-            "for images whose background is not 0"
-        )
     record = Record(
         data=source,
         class_names=split.train.class_names,
@@ -315,18 +333,7 @@ def train(
         train_seconds=sum(history.seconds),
         epochs=list(history),
     )
-    network.save(output)
-    record.save(record_of(output))
-    picture = _draw_result(network, split.test, history, output.with_suffix(".png"), threads)
-    if as_json:
-        saved = {"model": str(output), "picture": picture and str(picture)}
-        print(json.dumps(record.as_dict() | saved))
-        return
-    _print_report(report, split.test)
-    print(f"Trained for {record.train_seconds:.2f} s")
-    print(f"Model: {output}")
-    if picture:
-        print(f"Picture: {picture}")
+    save_result(network, record, report, split.test, output, threads=threads, as_json=as_json)
 
 
 @app.command()
@@ -358,8 +365,8 @@ def evaluate(
         }
         print(json.dumps(result))
         return
-    _print_report(report, split.test)
-    if picture := _draw_mistakes(network, split.test, report, output):
+    print_report(report, split.test)
+    if picture := draw_mistakes(network, split.test, report, output):
         print(f"Most wrong about: {picture}")
 
 
@@ -431,7 +438,7 @@ def predict(
         found += readings
         for reading in [] if as_json or submission else readings:
             where = f"{file}, image {reading['image']}" if len(images) > 1 else file
-            print(f"{where}: {reading['prediction']} ({_percent(reading['probability'], 1)})")
+            print(f"{where}: {reading['prediction']} ({percent(reading['probability'], 1)})")
     if as_json:
         print(json.dumps({"model": str(model), "predictions": found}))
     if submission and not failed:
@@ -563,7 +570,7 @@ def _options_kept(context: typer.Context, checkpoint: Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _told_how_to_go_on(checkpoint: Path | None) -> Iterator[None]:
+def _told_how_to_go_on(checkpoint: Path | None, unit: str) -> Iterator[None]:
     """Say what is left of a training that ends before its time."""
     try:
         yield
@@ -571,7 +578,7 @@ def _told_how_to_go_on(checkpoint: Path | None) -> Iterator[None]:
         if checkpoint and checkpoint.exists():
             done = len(read_checkpoint(checkpoint).progress.history)
             command = f"fastmnist train --resume {shlex.quote(str(checkpoint))}"
-            say(f"kept as it was after epoch {done}; to go on: {command}")
+            say(f"kept as it was after {unit} {done}; to go on: {command}")
         elif not checkpoint:
             say("nothing is kept; a training with --checkpoint FILE can be resumed")
         raise
@@ -605,14 +612,6 @@ def _mark(file: Path, digits: list[Any], names: Sequence[str], output: Path) -> 
     note(f"picture: {output}")
 
 
-def _model_path(output: Path) -> Path:
-    """Where the model goes: a file that ends in .npz, in the folder named or under that name."""
-    if output.is_dir() and output.suffix != ".npz":
-        return output / DEFAULT_MODEL
-    # Else the picture, whose name is the model's with another ending, might replace the model.
-    return output if output.suffix == ".npz" else output.with_name(f"{output.name}.npz")
-
-
 def _readings(
     network: MLP, file: Path, images: NDArray[np.uint8], names: Sequence[str]
 ) -> list[dict[str, Any]]:
@@ -627,58 +626,3 @@ def _readings(
         }
         for number, p in enumerate(P, 1)
     ]
-
-
-def _draw_result(
-    network: MLP, test: datasets.Dataset, history: History, path: Path, threads: int | None
-) -> Path | None:
-    """The picture of a training; None, and how to get one, without Matplotlib."""
-    try:
-        from fastmnist import plots
-    except ImportError as error:
-        say(f"no picture: {error}")
-        return None
-    predicted = network.predict(test.images, threads=threads)
-    write_picture(plots.training(test, predicted, history), path)
-    return path
-
-
-def _draw_mistakes(network: MLP, test: datasets.Dataset, report: Report, path: Path) -> Path | None:
-    """The picture of the worst mistakes; None without any, or without Matplotlib."""
-    if not len(report.worst):
-        return None
-    try:
-        from fastmnist import plots
-    except ImportError as error:
-        say(f"no picture: {error}")
-        return None
-    write_picture(plots.mistakes(test, network.predict_proba(test.images), report.worst), path)
-    return path
-
-
-def _shape(network: MLP) -> str:
-    return "-".join(map(str, network.sizes))
-
-
-def _described(dataset: datasets.Dataset) -> str:
-    size = " x ".join(map(str, dataset.images.shape[1:]))
-    return f"{dataset.name}: {len(dataset):,} images of {size}"
-
-
-def _print_report(report: Report, test: datasets.Dataset) -> None:
-    wrong = len(test) - int(report.confusion.trace())
-    print(
-        f"Test accuracy: {_percent(report.accuracy)} on {test.name}, "
-        f"{wrong:,} of {len(test):,} misread; loss {report.loss:.4f}, "
-        f"calibration error {_percent(report.calibration_error, 1)}"
-    )
-    confused = [
-        f"{class_name(test.class_names, y)} taken for {class_name(test.class_names, p)} ({count})"
-        for y, p, count in report.mistakes()
-    ]
-    if confused:
-        print(f"Confused most: {', '.join(confused)}")
-
-
-def _percent(share: float, digits: int = 2) -> str:
-    return f"{100 * share:.{digits}f} %"

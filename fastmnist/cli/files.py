@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 import typer
 
 from fastmnist import datasets
-from fastmnist.cli.options import AUTO
+from fastmnist.cli.options import AUTO, DEFAULT_MODEL
 from fastmnist.download import SETS
 from fastmnist.errors import DataError
 from fastmnist.files import atomic_write
@@ -44,6 +44,14 @@ def load_data(data: str, data_dir: Path | None) -> tuple[str, datasets.Split]:
     except ValueError as error:  # neither a name nor a path
         raise typer.BadParameter(str(error), param_hint="--data") from None
     return data if data in (*SETS, datasets.GENERATED) else os.path.abspath(data), split
+
+
+def model_path(output: Path) -> Path:
+    """Where the model goes: a file that ends in .npz, in the folder named or under that name."""
+    if output.is_dir() and output.suffix != ".npz":
+        return output / DEFAULT_MODEL
+    # Else the picture, whose name is the model's with another ending, might replace the model.
+    return output if output.suffix == ".npz" else output.with_name(f"{output.name}.npz")
 
 
 def record_of(model: Path) -> Path:

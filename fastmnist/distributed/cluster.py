@@ -1,0 +1,227 @@
+"""Dask's scheduler and its workers: embedded in this process, or a cluster of others."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from multiprocessing import resource_tracker
+from typing import Any
+
+import dask
+from distributed import CancelledError, Client, Future, KilledWorker, LocalCluster, wait
+from distributed.comm.core import CommClosedError
+from distributed.utils import silence_logging_cmgr
+from tornado.ioloop import PeriodicCallback
+
+from fastmnist import __version__
+from fastmnist.checks import whole
+from fastmnist.errors import ClusterError
+from fastmnist.kernels import warmup
+from fastmnist.kernels.team import thread_count
+
+STALLED = 15.0  # seconds without a sign of life after which an embedded worker is replaced
+SILENT = logging.CRITICAL
+
+
+@contextlib.contextmanager
+def connect(
+    address: str = "local", *, timeout: float = 10.0, stalled: float = STALLED
+) -> Iterator[Client]:
+    """Dask workers to train on, for as long as the block lasts.
+
+    Parameters
+    ----------
+    address : str
+        "local" is an embedded scheduler with a worker process for each processor that this process
+        may use, "local:2" one with two. "tcp://host:8786" is a scheduler that runs elsewhere, with
+        workers of its own, each with this version of the package installed.
+    timeout : float
+        Seconds to wait for that scheduler, and for its first worker.
+    stalled : float
+        Seconds after which an embedded worker that gives no sign of life is replaced, at least 5.
+        Elsewhere that is Dask's ``distributed.scheduler.worker-ttl``.
+
+    Yields
+    ------
+    distributed.Client
+        Each worker does as many tasks at a time as it has threads, each task on one thread; an
+        embedded one has one. `client.dashboard_link` shows what they do.
+
+    Raises
+    ------
+    ValueError
+        If the address is of no such form.
+    ClusterError
+        If there is no scheduler, it has no worker, or a worker has no or another fastmnist.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(silence_logging_cmgr(SILENT))  # what matters is raised
+        if local := re.fullmatch(r"local(?::(\d+))?", address):
+            workers = whole("workers", int(local[1] or thread_count()), 1)
+            client = stack.enter_context(_embedded(workers, stalled))
+        elif re.match(r"\w+://", address):
+            client = stack.enter_context(_elsewhere(address, timeout))
+        else:
+            raise ValueError(
+                f"a cluster is local, local:N or the address of a scheduler such as "
+                f"tcp://host:8786; got {address!r}"
+            )
+        check_versions(client)
+        yield client
+
+
+@contextlib.contextmanager
+def _embedded(workers: int, stalled: float) -> Iterator[Client]:
+    with contextlib.ExitStack() as stack:
+        with _signals_wait():
+            cluster = LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                dashboard_address="127.0.0.1:0",  # seen from this machine only, on any free port
+                silence_logs=SILENT,
+                scheduler_kwargs={"worker_ttl": f"{stalled}s"},
+            )
+            stack.enter_context(cluster)
+            client = stack.enter_context(Client(cluster))
+        # Dask starts a worker that is lost again, but gives it up if that fails or takes long.
+        again = PeriodicCallback(lambda: cluster.scale(len(cluster.worker_spec)), 1000)
+        client.loop.add_callback(again.start)
+        stack.callback(client.loop.add_callback, again.stop)
+        yield client
+
+
+@contextlib.contextmanager
+def _elsewhere(address: str, timeout: float) -> Iterator[Client]:
+    try:
+        client = Client(address, timeout=timeout)
+    except (OSError, ValueError) as error:
+        raise ClusterError(
+            f"no scheduler answers at {address}: {error}; start one there with: dask scheduler"
+        ) from error
+    with client:
+        try:
+            client.wait_for_workers(1, timeout)
+        except TimeoutError:
+            raise ClusterError(
+                f"the scheduler at {address} has no workers; start some with: dask worker {address}"
+            ) from None
+        yield client
+
+
+@contextlib.contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Ctrl-C and SIGTERM come after this block, or half a cluster would be left.
+
+    Ctrl-C never comes to the workers that are started in it: it is for this process to close them.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for each in usual:
+        signal.signal(each, lambda number, _: came.append(number))
+    resource_tracker.ensure_running()  # its start would undo the mask in the thread that forks
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # as processes and threads inherit it
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        for each, handler in usual.items():
+            signal.signal(each, handler)
+        if came:
+            signal.raise_signal(came[0])
+
+
+def check_client(client: Any) -> None:
+    """Raise TypeError if it is none."""
+    if not isinstance(client, Client):
+        raise TypeError(
+            "client must be that of `with fastmnist.distributed.connect() as client`, "
+            f"got {client!r}"
+        )
+
+
+def check_versions(client: Client) -> None:
+    """Raise ClusterError unless every worker has this version of the package."""
+    for address, version in client.run(_version, on_error="return").items():
+        if isinstance(version, ModuleNotFoundError):
+            version = "no fastmnist"
+        if version != __version__:
+            raise ClusterError(
+                f"the worker at {address} has {version}, this is fastmnist {__version__}; install "
+                f"the same on all: pip install 'fastmnist[distributed]=={__version__}'"
+            )
+
+
+def _version() -> str:
+    from fastmnist import __version__
+
+    return __version__
+
+
+def compile_once(client: Client, *, augmentation: bool) -> None:
+    """Compile the kernels on one worker of each host; the others load them from its disk."""
+    # by host: a task meant for one worker waits for ever where that dies when it is the last one,
+    # whatever others come
+    hosts = {worker["host"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()}
+    with lost_cluster(client):
+        futures = [
+            client.submit(
+                warmup,
+                augmentation=augmentation,
+                workers=[host],
+                allow_other_workers=True,
+                pure=False,
+            )
+            for host in sorted(hosts)
+        ]
+        results(client, futures)
+
+
+def results(client: Client, futures: Sequence[Future[Any]]) -> list[Any]:
+    """What came of tasks, in their order; the first error is raised.
+
+    Waited for beforehand: `gather` that is interrupted while it waits complains on the terminal.
+    """
+    wait(futures)
+    found: list[Any] = client.gather(futures)
+    return found
+
+
+@contextlib.contextmanager
+def lost_cluster(client: Client) -> Iterator[None]:
+    """Raise ClusterError where Dask tells that scheduler or workers are lost."""
+    address = client.scheduler and client.scheduler.address
+    try:
+        yield
+    except KilledWorker as error:
+        raise ClusterError(
+            f"a task was lost with {error.allowed_failures + 1} workers, one after the other: are "
+            f"they short of memory, or stopped from outside? ({error.last_worker})"
+        ) from error
+    except (CancelledError, CommClosedError) as error:
+        raise ClusterError(f"the scheduler at {address} was lost") from error
+
+
+def submit(client: Client, function: Any, *arguments: Any) -> Any:
+    """The future of a pure function's result, of arguments that may be as large as a data set.
+
+    It is recomputed when the worker that holds it is lost. Dask's own keys would be a hash of all
+    arguments; each call gets a new one.
+    """
+    with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):
+        return client.submit(function, *arguments, pure=False)
+
+
+def hold(client: Client, value: Any) -> Any:
+    """The future of the value itself, for tasks that share it: it travels to each worker once."""
+    return submit(client, _held, value)
+
+
+def _held(value: Any) -> Any:
+    return value
