@@ -166,7 +166,7 @@ def hosts(workers: int) -> Iterator[tuple[Client, Links]]:
                 yield client, links
         finally:
             for process in processes:
-                process.terminate()
+                process.kill()  # a worker whose scheduler is gone first does not end itself
             for process in processes:
                 process.wait()
 
