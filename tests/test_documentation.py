@@ -1,5 +1,6 @@
 """Every block of Python in the README and in docs/ runs, on a few digits in MNIST's place."""
 
+import contextlib
 import importlib.util
 import re
 from pathlib import Path
@@ -16,8 +17,11 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 @pytest.mark.compiled  # it trains as long as it says
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 @pytest.mark.filterwarnings("ignore::UserWarning")  # scikit-learn's, that few epochs are too few
-def test_blocks_of_python_run(page, monkeypatch, tmp_path):
+def test_blocks_of_python_run(page, monkeypatch, tmp_path, request):
     blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+    if any("connect(" in block for block in blocks):
+        client = request.getfixturevalue("client")  # in place of processes, which start in seconds
+        monkeypatch.setattr(fm.distributed, "connect", lambda _: contextlib.nullcontext(client))
     if any("sklearn" in block for block in blocks):
         pytest.importorskip("sklearn")
     few = datasets.Split(datasets.generate(6000, seed=0), datasets.generate(500, seed=1))
