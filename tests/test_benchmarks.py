@@ -186,7 +186,9 @@ def test_phases_prints_what_adds_up_to_the_epoch(monkeypatch, capsys):
         assert whole == pytest.approx(sum(parts), abs=0.5)  # each is rounded to 0.1 ms
 
 
-def test_ablations_prints_what_each_trick_gives(monkeypatch, capsys):
+def test_ablations_prints_what_each_trick_gives(monkeypatch, capsys, times):
+    if not times(False, True):
+        pytest.skip("compiles for 9 s; .ci/run runs the command; with --long")
     one = {"everything on": {}}  # of each, all kernels are compiled
     monkeypatch.setattr(ablations, "ABLATIONS", one)
     arguments = ["--networks", "784-10", "784-20-10", "--rounds", "1", "--images", str(IMAGES)]
@@ -295,7 +297,9 @@ def test_estimators_prints_a_table(monkeypatch, capsys):
 
 
 @pytest.mark.filterwarnings("ignore")  # those of other packages
-def test_exchange_prints_a_row_for_each_tool(monkeypatch, capsys):
+def test_exchange_prints_a_row_for_each_tool(monkeypatch, capsys, times):
+    if not times(False, True):
+        pytest.skip("takes 6 s; .ci/run runs the command; with --long")
     train, test = (part[:IMAGES] for part in workloads.data())
     monkeypatch.setattr(workloads, "data", lambda: (train, test))
     exchange.main()
