@@ -210,8 +210,8 @@ def _run(
         running = as_completed()
         ended = study.trials()
         while len(ended) < wanted:
-            # one more than can run at a time: it is there when a worker has ended another
-            room = 1 + sum(client.nthreads().values()) - len(begun)
+            # No more than can run: Dask could put one that waits on the worker that is free last.
+            room = sum(client.nthreads().values()) - len(begun)
             for _ in range(min(room, wanted - len(ended) - len(begun))):
                 trial, settings = study.ask()
                 bars = _bars(ended, task.epochs(settings)) if task.stop_weak else []
