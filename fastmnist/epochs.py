@@ -27,7 +27,6 @@ def epoch_rows(
     augmentation: Augmentation | None,
     input_dropout: float,
     seed: int,
-    threads: int | None,
 ) -> Callable[[int], Any]:
     """What the backend trains on in an epoch of that number."""
     if augmentation is None:
@@ -36,7 +35,7 @@ def epoch_rows(
     images = check_images(train.images)
     if hasattr(backend, "augmented"):  # as the kernels need them, without a copy of all
         return lambda number: backend.augmented(images, augmentation, epoch_key(seed, number))
-    return lambda number: augmented(images, augmentation, seed=seed, epoch=number, threads=threads)
+    return lambda number: augmented(images, augmentation, seed=seed, epoch=number)
 
 
 def epoch_order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:

@@ -162,7 +162,7 @@ def fit(
     batches = math.ceil(len(X) / batch_size)
     course = _Course(
         backend_module,
-        epoch_rows(backend_module, train, X, augmentation, input_dropout, seed, threads),
+        epoch_rows(backend_module, train, X, augmentation, input_dropout, seed),
         y,
         rates(schedule, peak, epochs * batches).reshape(epochs, batches),
         batch_size,

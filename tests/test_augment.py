@@ -2,12 +2,11 @@
 
 import numpy as np
 import pytest
-from agreement import UNCOMPILED
 
 import fastmnist as fm
-from fastmnist import kernels
 from fastmnist.augment import Augmentation, augmented
 from fastmnist.counter_based import AFFINE, ELASTIC, bits, epoch_key, sample_keys
+from fastmnist.epochs import backend_named
 from fastmnist.parameters import LANES
 
 ndimage = pytest.importorskip("scipy.ndimage")
@@ -32,6 +31,15 @@ def drawings(count=60, height=28, width=28, seed=0):
             image[tuple(rng.integers(0, n) for n in image.shape)] = 1
     ink = ndimage.gaussian_filter(ink, (0, 1.5, 1.5))
     return (255 * ink / ink.max(axis=(1, 2), keepdims=True)).astype(np.uint8)
+
+
+def drawn_by_kernels(images, augmentation, *, seed=0, epoch=0, threads=None):
+    rows = fm.kernels.augmented(images, augmentation, epoch_key(seed, epoch))
+    return fm.kernels.drawn(rows, threads=threads)
+
+
+IMPLEMENTATIONS = [augmented, pytest.param(drawn_by_kernels, marks=pytest.mark.kernels)]
+either = pytest.mark.parametrize("draw", IMPLEMENTATIONS, ids=["reference", "kernels"])
 
 
 def by_definition(images, a, seed, epoch):
@@ -64,40 +72,77 @@ def by_definition(images, a, seed, epoch):
 
 @pytest.mark.parametrize("size", [(28, 28), (9, 40), (33, 17), (1, 5)])
 @pytest.mark.parametrize("augmentation", CASES.values(), ids=CASES)
-def test_pictures_are_those_of_the_definition(augmentation, size):
+@either
+def test_pictures_are_those_of_the_definition(draw, augmentation, size):
     images = drawings(20, *size)
-    found = augmented(images, augmentation, seed=3, epoch=2)
-    wanted = by_definition(images, augmentation, 3, 2)
+    found = draw(images, augmentation, seed=3, epoch=2)
+    assert_same(found, by_definition(images, augmentation, 3, 2))
+
+
+def assert_same(found, wanted):
+    """The same pictures, but for pixels where float32 rounds to the other side."""
     difference = np.abs(found.astype(int) - wanted)
-    assert difference.max() <= 1  # where float32 rounds to the other side
+    assert difference.max() <= 1
     assert (difference > 0).sum() <= 1 + 0.005 * difference.size
 
 
+@pytest.mark.kernels
+@pytest.mark.parametrize("augmentation", CASES.values(), ids=CASES)
+def test_the_reference_and_the_kernels_draw_the_same(augmentation):
+    images = drawings(300)  # more than the reference distorts at a time
+    wanted = augmented(images, augmentation, seed=5, epoch=1)
+    assert_same(drawn_by_kernels(images, augmentation, seed=5, epoch=1), wanted)
+
+
+@either
+@pytest.mark.parametrize("strength", [{"elastic": 1e30}, {"elastic": 1e30, "shear": 1e38}], ids=str)
+def test_extreme_strengths_leave_pictures_and_no_warning(draw, strength):
+    found = draw(drawings(5), Augmentation(**strength))
+    assert found.shape == (5, 28, 28)
+
+
+@either
+def test_a_shift_beyond_the_image_leaves_nothing_of_it(draw):
+    images = np.full((40, 9, 7), 255, np.uint8)
+    assert (draw(images, Augmentation(shift=10_000)).max(axis=(1, 2)) == 0).sum() > 35
+
+
 @pytest.mark.parametrize("fault", ["seed", "epoch"])
-def test_other_numbers_give_other_pictures(fault):
+@either
+def test_other_numbers_give_other_pictures(draw, fault):
     images = drawings()
     wanted = by_definition(images, CASES["all"], 3, 2)
-    found = augmented(images, CASES["all"], **({"seed": 3, "epoch": 2} | {fault: 7}))
+    found = draw(images, CASES["all"], **({"seed": 3, "epoch": 2} | {fault: 7}))
     assert np.abs(found.astype(int) - wanted).max() > 50
 
 
-def test_pictures_are_the_same_for_any_number_of_threads_and_in_any_company():
+@pytest.mark.kernels
+def test_pictures_are_the_same_for_any_number_of_threads():
     images = drawings(100)
-    alone = augmented(images, CASES["all"], threads=1)
+    alone = drawn_by_kernels(images, CASES["all"], threads=1)
     for threads in (2, 3, 7):
-        np.testing.assert_array_equal(augmented(images, CASES["all"], threads=threads), alone)
-    np.testing.assert_array_equal(augmented(images[:10], CASES["all"]), alone[:10])
+        found = drawn_by_kernels(images, CASES["all"], threads=threads)
+        np.testing.assert_array_equal(found, alone)
 
 
-def test_nothing_is_distorted_without_a_distortion():
+@either
+def test_pictures_are_the_same_in_any_company(draw):
+    images = drawings(150)
+    some = draw(images[:10], CASES["all"])
+    np.testing.assert_array_equal(some, draw(images, CASES["all"])[:10])
+
+
+@either
+def test_nothing_is_distorted_without_a_distortion(draw):
     images = drawings()
-    np.testing.assert_array_equal(augmented(images, Augmentation()), images)
+    np.testing.assert_array_equal(draw(images, Augmentation()), images)
 
 
-def test_shifts_are_whole_pixels_and_equally_likely():
+@either
+def test_shifts_are_whole_pixels_and_equally_likely(draw):
     images = np.zeros((3000, 9, 9), np.uint8)
     images[:, 4, 4] = 200
-    found = augmented(images, Augmentation(shift=1))
+    found = draw(images, Augmentation(shift=1))
     assert (found.reshape(3000, -1).sum(axis=1) == 200).all()
     places = np.argwhere(found)[:, 1:]
     counts = np.bincount((places - 3) @ [3, 1], minlength=9)
@@ -106,16 +151,16 @@ def test_shifts_are_whole_pixels_and_equally_likely():
 
 
 def test_elastic_34_moves_pixels_by_what_the_docstring_says():
-    gradient = np.tile(np.arange(0, 252, 9, dtype=np.uint8), (200 if UNCOMPILED else 2000, 28, 1))
+    gradient = np.tile(np.arange(0, 252, 9, dtype=np.uint8), (2000, 28, 1))
     moved = augmented(gradient, Augmentation(elastic=34))[:, 10:18, 10:18].astype(float)
     displacement = (moved - gradient[:, 10:18, 10:18]) / 9
     assert np.sqrt((displacement**2).mean()) == pytest.approx(1.4, abs=0.1)
 
 
-@pytest.mark.parametrize("backend", ["numba", "reference"])
+@pytest.mark.parametrize("backend", [pytest.param("numba", marks=pytest.mark.kernels), "reference"])
 def test_both_backends_train_on_those_pictures(backend):
     images, labels = drawings(40), np.arange(40) % 3
-    module = {"numba": kernels, "reference": fm.reference}[backend]
+    module = backend_named(backend)
     model, twin = fm.MLP([784, 16, 3], seed=0), fm.MLP([784, 16, 3], seed=0)
     options = {"epochs": 2, "schedule": "constant", "optimizer": "sgd", "learning_rate": 0.1}
     fm.fit(

@@ -246,7 +246,7 @@ def train_shard(
     seed = seed_of(plan.seed, shard + plan.shards * portion)
     backend = backend_named(plan.backend)
     X, y = samples_of(data, params.sizes)
-    rows_of = epoch_rows(backend, data, X, plan.augmentation, plan.input_dropout, seed, 1)
+    rows_of = epoch_rows(backend, data, X, plan.augmentation, plan.input_dropout, seed)
     batches = math.ceil(len(y) / plan.batch_size)
     steps = plan.steps or batches
     pace = rates(plan.schedule, plan.learning_rate, plan.rounds * steps)[number * steps :][:steps]

@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numpy.typing import NDArray
 
-from fastmnist.augment import Augmentation
+from fastmnist.augment import Augmentation, gaussian_filter_matrix
 from fastmnist.counter_based import AFFINE, ELASTIC
 from fastmnist.kernels.dense import multiply
 from fastmnist.kernels.jit import intrinsic, jit
@@ -58,9 +58,6 @@ class Distortion(NamedTuple):
 def distortion_of(augmentation: Augmentation, height: int, width: int, key: int) -> Distortion:
     """`augmentation` for images of one size, in one epoch."""
     a, stride = augmentation, _in_lanes(width)
-    down = _gaussian(height, a.smoothness, _in_lanes(height))
-    across = _gaussian(width, a.smoothness, stride)
-    across *= np.float32(a.elastic)  # in place: a new array would not be aligned
     return Distortion(
         *(np.uint64(key), height, width, stride),
         np.float32(a.shift),
@@ -70,21 +67,17 @@ def distortion_of(augmentation: Augmentation, height: int, width: int, key: int)
         not (a.rotation or a.scale or a.shear or a.elastic),
         a.elastic > 0,
         _in_lanes(height),
-        down,
-        across,
+        _padded(gaussian_filter_matrix(height, a.smoothness), _in_lanes(height)),
+        _padded(gaussian_filter_matrix(width, a.smoothness) * np.float32(a.elastic), stride),
     )
 
 
-def _gaussian(size: int, sigma: float, stride: int) -> NDArray[np.float32]:
-    """The matrix of a Gaussian filter, flat: row i weighs what lies around i, in all 1."""
-    place = np.arange(size)
-    weights = np.exp(-((place[:, None] - place) ** 2) / (2 * sigma**2))
-    everywhere = np.arange(-4 * math.ceil(sigma), 4 * math.ceil(sigma) + 1)
-    matrix = aligned_zeros(in_blocks(size) * stride)
-    matrix.reshape(-1, stride)[:size, :size] = (
-        weights / np.exp(-(everywhere**2) / (2 * sigma**2)).sum()
-    )
-    return matrix
+def _padded(matrix: NDArray[np.float32], stride: int) -> NDArray[np.float32]:
+    """`matrix` flat and aligned, its rows `stride` apart."""
+    size = len(matrix)
+    out = aligned_zeros(in_blocks(size) * stride)
+    out.reshape(-1, stride)[:size, :size] = matrix
+    return out
 
 
 class Canvas(NamedTuple):
