@@ -7,6 +7,8 @@ import sys
 import tempfile
 
 import hypothesis
+import patching
+import processes
 import pytest
 from unchanged import watched
 
@@ -32,6 +34,7 @@ STDERR = pytest.StashKey[int]()
 
 
 def pytest_configure(config):
+    patching.refuse_changes_of_the_process()
     hypothesis.settings.load_profile("long" if config.getoption("--long") else "short")
     config.stash[STDERR] = os.dup(2)  # before pytest keeps to itself what tests print
     # A shell lets what it starts in the background ignore Ctrl-C, which tests press.
@@ -57,7 +60,8 @@ def pytest_make_parametrize_id(val):
 
 
 def pytest_timeout_set_timer(item, settings):
-    faulthandler.dump_traceback_later(settings.timeout, file=item.config.stash[STDERR], exit=True)
+    seconds = settings.timeout * (12 if item.config.getoption("--long") else 1)
+    faulthandler.dump_traceback_later(seconds, file=item.config.stash[STDERR], exit=True)
     return True
 
 
@@ -101,6 +105,12 @@ def times(request):
 def figure(record_property):
     """Note what was measured, for the end of the report: ``figure("longest wait 12 ms")``."""
     return lambda text: record_property("figure", text)
+
+
+@pytest.fixture(autouse=True)
+def _no_process_is_left():
+    with processes.none_left():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -1,12 +1,12 @@
 """Programs of their own for tests: with little memory, small files, or as an ordinary user."""
 
 import os
-import subprocess
 import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
+import processes
 import pytest
 
 NOBODY = 65534
@@ -36,14 +36,10 @@ def run(code, *arguments, without=(), **environment):
 
     Its environment is this one's, changed, and without some variables.
     """
-    inherited = {name: value for name, value in os.environ.items() if name not in without}
-    done = subprocess.run(
-        [sys.executable, "-c", _BEGIN + code, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        # BLAS asks for memory for each thread as soon as it is loaded
-        env=inherited | {"OPENBLAS_NUM_THREADS": "1"} | environment,
+    # BLAS asks for memory for each thread as soon as it is loaded
+    changes = dict.fromkeys(without) | {"OPENBLAS_NUM_THREADS": "1"} | environment
+    done = processes.run(
+        "-c", _BEGIN + code, *arguments, env=processes.environment(**changes), cwd=os.getcwd()
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

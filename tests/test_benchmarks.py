@@ -1,15 +1,14 @@
 """Every workload runs, with the same result for both backends, and the tables are printed."""
 
 import json
-import os
 import re
-import subprocess
 import sys
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 
 import fastmnist as fm
@@ -51,13 +50,9 @@ def synthetic_data():
 
 def test_asv_accepts_the_benchmarks():
     pytest.importorskip("asv")
-    done = subprocess.run(
-        [sys.executable, "-m", "asv", "check", "-E", f"existing:{sys.executable}"],
-        cwd=ROOT,
-        env={**os.environ, "ASV_PYTHONPATH": str(ROOT)},  # asv ignores PYTHONPATH
-        capture_output=True,
-        text=True,
-    )
+    environment = processes.environment(ASV_PYTHONPATH=str(ROOT))  # asv ignores PYTHONPATH
+    command = ("-m", "asv", "check", "-E", f"existing:{sys.executable}")
+    done = processes.run(*command, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "No problems found" in done.stdout
 

@@ -3,18 +3,19 @@ import errno
 import json
 import os
 import signal
-import subprocess
 import sys
 import warnings
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 import typer
 from agreement import UNCOMPILED
+from patching import own
 
 import fastmnist
-from fastmnist import MLP, __version__, datasets
+from fastmnist import MLP, __version__, cli, datasets, server
 from fastmnist.cli import main
 from fastmnist.cli.files import PICTURES, check_picture, load_data, write_picture
 from fastmnist.files import locked
@@ -53,9 +54,7 @@ def _somewhere_else(monkeypatch, tmp_path):
 
 
 def run(*arguments, **options):
-    return subprocess.run(
-        [*COMMAND, *arguments], capture_output=True, text=True, timeout=120, **options
-    )
+    return processes.run("-m", "fastmnist", *arguments, cwd=os.getcwd(), **options)
 
 
 def test_train_saves_a_model_a_record_and_a_picture(csv, tmp_path, capsys):
@@ -324,11 +323,14 @@ def test_compiling_is_announced_once(monkeypatch, tmp_path, csv, capsys):
 def test_compiling_ends_when_there_is_nothing_to_train_with(monkeypatch, tmp_path, capsys):
     from fastmnist.kernels import jit
 
-    started, start = [], subprocess.Popen
+    started = []
+
+    def start(command, **options):
+        started.append(processes.start_program(*command, **options))
+        return started[-1]
+
     monkeypatch.setattr(jit, "folder", lambda: tmp_path)
-    monkeypatch.setattr(
-        subprocess, "Popen", lambda *args, **kw: started.append(start(*args, **kw)) or started[-1]
-    )
+    own(monkeypatch, cli, "subprocess").Popen = start
     assert main(["train", "--data", str(tmp_path / "none.csv")]) == 1
     assert "none.csv" in capsys.readouterr().err
     assert started[0].returncode != 0
@@ -390,10 +392,11 @@ def test_a_recipe_that_was_not_measured_is_listed_without_figures(monkeypatch, c
 
 
 def test_ctrl_c_ends_the_page(monkeypatch, trained, capsys):
-    def pressed(server):
-        raise KeyboardInterrupt
+    class Pressed(server.ThreadingHTTPServer):
+        def serve_forever(self):
+            raise KeyboardInterrupt
 
-    monkeypatch.setattr("socketserver.BaseServer.serve_forever", pressed)
+    monkeypatch.setattr(server, "ThreadingHTTPServer", Pressed)
     assert main(["serve", str(trained), "--port", "0"]) == 130
     assert "Draw at http://" in capsys.readouterr().out
 
@@ -722,17 +725,15 @@ def test_ctrl_c_ends_a_training(csv, tmp_path):
     slow = "--hidden 1024,1024 --batch-size 1 --epochs 50"  # about 20 s
     if UNCOMPILED:
         slow = "--hidden 16 --epochs 50"
-    command = [*COMMAND, "train", "--data", csv, *slow.split()]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        for line in process.stderr:
-            if line.startswith("epoch"):
-                break
-        process.send_signal(signal.SIGINT)
-        said = process.stderr.read()
+    command = ["-m", "fastmnist", "train", "--data", csv, *slow.split()]
+    process = processes.start(*command, cwd=tmp_path)
+    processes.wait_for_line(process, "stderr", "epoch")
+    process.send_signal(signal.SIGINT)
+    done = processes.finish(process)
 
-    assert process.returncode == 130
-    assert said.endswith("fastmnist: interrupted\n")
-    assert "Traceback" not in said
+    assert done.returncode == 130
+    assert done.stderr.endswith("fastmnist: interrupted\n")
+    assert "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
 
 
@@ -755,12 +756,8 @@ def test_output_that_nobody_takes(redirection, code):
     # The pause makes sure that the reader is gone before anything is written.
     program = "import sys, time; from fastmnist.cli import main; time.sleep(0.5); sys.exit(main())"
 
-    done = subprocess.run(
-        ["bash", "-c", f'"{sys.executable}" -c "{program}" info {redirection}'],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    command = f'"{sys.executable}" -c "{program}" info {redirection}'
+    done = processes.run_program("bash", "-c", command)
 
     assert done.returncode == code
     full = f"fastmnist: {os.strerror(errno.ENOSPC)}\n"
@@ -769,14 +766,9 @@ def test_output_that_nobody_takes(redirection, code):
 
 @pytest.mark.fault(row=102)
 def test_plain_terminals_and_encodings(csv, tmp_path):
-    environment = {
-        **os.environ,
-        "LC_ALL": "C",
-        "PYTHONIOENCODING": "ascii",
-        "TERM": "dumb",
-        "NO_COLOR": "1",
-        "COLUMNS": "20",
-    }
+    environment = processes.environment(
+        LC_ALL="C", PYTHONIOENCODING="ascii", TERM="dumb", NO_COLOR="1", COLUMNS="20"
+    )
     named = tmp_path / "zürich.csv"
     named.write_bytes(Path(csv).read_bytes())
 
@@ -793,9 +785,7 @@ def test_help_needs_neither_numba_nor_matplotlib():
         "print([name for name in ('numba', 'matplotlib', 'pooch') if name in sys.modules])"
     )
 
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-
-    assert done.stdout.endswith("[]\n")
+    assert processes.succeeds("-c", program).endswith("[]\n")
 
 
 def test_older_typers_tell_of_ctrl_c_by_an_exception_of_their_own(monkeypatch):

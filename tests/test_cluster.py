@@ -31,7 +31,6 @@ from fastmnist.distributed import cluster as clusters
 from fastmnist.distributed.cluster import check_versions, connect, lost_cluster
 from fastmnist.errors import ClusterError
 
-pytestmark = pytest.mark.timeout(3600)  # with --long; every process has a limit of its own
 SETTINGS = {"shards": 4, "rounds": 40, "optimizer": "adamw", **EVERYTHING}
 
 
@@ -188,12 +187,11 @@ def test_in_another_thread_signals_are_left_alone():
 def elsewhere(folder, *, workers=1):
     """A scheduler and its workers as users start them; yields its process and its address."""
     told = folder / "scheduler.json"
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": os.getcwd()}
     common = ("--no-dashboard", "--scheduler-file", str(told))
 
     def start(name, *arguments):
-        command = [sys.executable, "-m", f"distributed.cli.dask_{name}", *arguments, *common]
-        return subprocess.Popen(command, **quiet)
+        return processes.start("-m", f"distributed.cli.dask_{name}", *arguments, *common, **quiet)
 
     started = [start("scheduler", "--host", "127.0.0.1", "--port", "0")]
     started += [start("worker", "--nthreads", "1", "--no-nanny") for _ in range(workers)]
@@ -518,7 +516,6 @@ def test_a_signal_to_all_processes_ends_them_in_peace(
     for _ in range(count):
         process = processes.start(
             *("-m", "fastmnist", *command, "--data", csv, "--cluster", "local:2", *keep),
-            start_new_session=True,
             cwd=os.getcwd(),
         )
         for line in process.stderr:

@@ -196,7 +196,7 @@ def test_the_message_says_what_a_wrong_file_is(tmp_path, content, message):
 
 
 @pytest.mark.fault(row=17)
-@pytest.mark.timeout(10)
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("kind", ["missing", "folder", "pipe", "/dev/zero"])
 def test_what_is_not_a_file_is_refused_at_once(tmp_path, kind):
     path = tmp_path / "a.csv"

@@ -392,7 +392,7 @@ def test_swapped_files_are_told(tmp_path):
 
 
 @pytest.mark.fault(row=17)
-@pytest.mark.timeout(10)
+@pytest.mark.timeout(60)
 def test_a_pipe_in_a_folder_does_not_hang(tmp_path):
     file = write_folder(tmp_path) / f"{download.FILES[0]}.gz"
     file.unlink()

@@ -7,17 +7,18 @@ import io
 import os
 import re
 import shutil
-import subprocess
 import sys
 import threading
 import time
 import warnings
 
 import numpy as np
+import processes
 import programs
 import pytest
+from patching import own
 
-from fastmnist import download, idx
+from fastmnist import download, files, idx
 from fastmnist.errors import DataError, DownloadError
 
 # As they are: the tests themselves have no mirrors (see conftest.py).
@@ -322,7 +323,7 @@ def test_without_a_cache_the_data_comes_with_one_warning(
         def full(*_):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        monkeypatch.setattr(os, "fsync", full)
+        own(monkeypatch, files, "os").fsync = full
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         check(download.fetch("mnist"))
@@ -343,21 +344,16 @@ LOADED = " ".join(digest.removeprefix("sha256:") for digest in DIGESTS)
 
 
 def start(server, cache, code="load()", way="good"):
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", LOAD + code, server.url(way)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "FASTMNIST_CACHE": str(cache.parent)},
-    )
+    environment = processes.environment(FASTMNIST_CACHE=str(cache.parent))
+    return processes.start("-W", "error", "-c", LOAD + code, server.url(way), env=environment)
 
 
 @pytest.mark.fault(row=23)
 def test_many_processes_fill_one_cache(server, cache, times):
     for _ in range(times(1, 20)):
         for program in [start(server, cache) for _ in range(8)]:
-            out, err = program.communicate(timeout=120)
-            assert (out.strip(), err) == (LOADED, "")
+            done = processes.finish(program)
+            assert (done.stdout.strip(), done.stderr) == (LOADED, "")
         assert sorted(file.name for file in cache.iterdir()) == sorted(download.FILES)
         shutil.rmtree(cache)
 
@@ -379,7 +375,7 @@ load()
             time.sleep(0.001)
         time.sleep(rng.uniform(0, 0.6))  # four files take so long
         program.kill()
-        program.communicate()
+        processes.finish(program)
         left = list(cache.glob(".*"))
         in_a_write += bool(left)
         for file in left:  # as a load will find them after more than an hour
@@ -426,7 +422,7 @@ def test_without_room_for_files_the_data_comes_with_one_warning(server, cache):
 def test_on_a_full_disk_the_data_comes_with_one_warning(server, cache, published):
     cache.mkdir(parents=True)
     mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(cache)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+    if shutil.which("mount") is None or processes.run_program(*mount).returncode:
         pytest.skip("a small disk cannot be mounted here")
     try:
         with contextlib.suppress(OSError), open(cache / "rest", "wb", buffering=0) as file:
@@ -439,7 +435,7 @@ def test_on_a_full_disk_the_data_comes_with_one_warning(server, cache, published
         assert len(caught) == 1
         assert [file.name for file in cache.iterdir()] == ["rest"]
     finally:
-        subprocess.run(["umount", cache], check=True)
+        assert processes.run_program("umount", cache).returncode == 0
 
 
 @programs.linux

@@ -3,12 +3,12 @@
 import os
 import shutil
 import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import numba
+import processes
 import pytest
+from patching import own
 
 from fastmnist.kernels import jit
 
@@ -33,15 +33,9 @@ OTHERS = {
 
 def run(arguments, variables):
     """Run Python with such variables, with the tests at hand."""
-    tests = Path(__file__).parent
-    found = os.pathsep.join([str(tests), str(tests.parent)])
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=tests.parent,
-        env=os.environ | {"PYTHONPATH": found} | variables,
-        capture_output=True,
-        text=True,
-    )
+    found = os.pathsep.join([str(Path(__file__).parent), str(processes.ROOT)])
+    environment = processes.environment(PYTHONPATH=found, **variables)
+    done = processes.run(*arguments, env=environment, timeout=1800)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -62,7 +56,7 @@ def test_a_cache_that_others_can_write_is_not_used_and_warned_of_once(tmp_path, 
 def test_a_cache_that_cannot_be_written_is_not_used(tmp_path, monkeypatch):
     monkeypatch.setenv("FASTMNIST_CACHE", str(tmp_path))
     monkeypatch.setattr(jit, "_warned", [])
-    monkeypatch.setattr(os, "access", lambda *_: False)  # nothing is forbidden to root
+    own(monkeypatch, jit, "os").access = lambda *_: False  # nothing is forbidden to root
     with pytest.warns(UserWarning, match="cannot be written"):
         assert jit.folder.__wrapped__() is None
 

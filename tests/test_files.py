@@ -3,12 +3,13 @@
 import fcntl
 import os
 import stat
-import subprocess
-import sys
 from pathlib import Path
 
+import processes
 import pytest
+from patching import own
 
+from fastmnist import files
 from fastmnist.errors import DataError
 from fastmnist.files import atomic_write, cache_dir, locked, open_regular
 
@@ -78,7 +79,7 @@ def test_a_writer_that_is_killed_leaves_the_old_file(tmp_path):
         "with atomic_write(sys.argv[1]) as file:\n"
         "    file.write(b'half of')\n    file.flush()\n    os.kill(os.getpid(), 9)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program, path])
+    done = processes.run("-c", program, path)
     assert done.returncode == -9
     assert path.read_bytes() == b"old"
     assert len(list(tmp_path.iterdir())) == 2
@@ -125,7 +126,7 @@ def test_what_somebody_elses_process_is_writing_stays(tmp_path, monkeypatch):
     def kill(process, signal):
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(os, "kill", kill)
+    own(monkeypatch, files, "os").kill = kill
     with atomic_write(tmp_path / "file"):
         [ours] = os.listdir(tmp_path)
     theirs = tmp_path / ours.replace(f"-{os.getpid()}.", "-1.")
@@ -147,10 +148,8 @@ with locked(sys.argv[1]):
 @pytest.mark.fault(row=74)
 def test_a_lock_keeps_others_away_until_its_owner_is_gone(tmp_path):
     path = tmp_path / "file"
-    owner = subprocess.Popen(
-        [sys.executable, "-c", LOCKER, path], stdout=subprocess.PIPE, text=True
-    )
-    assert owner.stdout.readline() == "locked\n"
+    owner = processes.start("-c", LOCKER, path)
+    processes.wait_for_line(owner, "stdout", "locked")
     with pytest.raises(DataError, match=f"process {owner.pid}"), locked(path):
         pass
     owner.kill()
@@ -162,17 +161,17 @@ def test_a_lock_keeps_others_away_until_its_owner_is_gone(tmp_path):
 
 @pytest.mark.parametrize("made_anew", [False, True])
 def test_a_lock_that_was_removed_while_we_opened_it_is_none(made_anew, tmp_path, monkeypatch):
-    flock = fcntl.flock
+    own_fcntl = own(monkeypatch, files, "fcntl")
 
     def late(descriptor, operation):
-        monkeypatch.setattr(fcntl, "flock", flock)
+        own_fcntl.flock = fcntl.flock
         [lock] = tmp_path.iterdir()
         lock.unlink()
         if made_anew:
             lock.touch()
-        flock(descriptor, operation)
+        fcntl.flock(descriptor, operation)
 
-    monkeypatch.setattr(fcntl, "flock", late)
+    own_fcntl.flock = late
     with locked(tmp_path / "file"), pytest.raises(DataError), locked(tmp_path / "file"):
         pass
     assert list(tmp_path.iterdir()) == []

@@ -1,10 +1,8 @@
 """Every reader, fed with damaged and hostile files: `python -m tests.fuzz`, a little of it."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
+import processes
 import pytest
 from fuzz import readers
 
@@ -92,13 +90,8 @@ def test_a_reader_that_is_wrong_is_found_out(read, error, tmp_path):
 def test_the_command_reports_each_reader(way):
     if not way:
         pytest.importorskip("atheris")
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.fuzz", "idx", "gzip", "--executions", "50", *way],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )
+    command = ("-m", "tests.fuzz", "idx", "gzip", "--executions", "50", *way)
+    done = processes.run(*command, env=processes.environment(PYTHONPATH=str(processes.ROOT)))
     assert done.returncode == 0, done.stdout + done.stderr
     assert [line.split(",")[0] for line in done.stdout.splitlines()] == [
         f"{name}: 50 {'random' if way else 'guided'} files" for name in ("idx", "gzip")

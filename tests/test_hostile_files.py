@@ -2,12 +2,11 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import hostile
 import numpy as np
+import processes
 import pytest
 
 import fastmnist as fm
@@ -32,17 +31,10 @@ def outcomes(tmp_path_factory):
     for name, make in hostile.TENSORS.items():
         (folder / f"safetensors {name}").write_bytes(make())
     before = set(folder.parent.rglob("*"))
-    program = Path(hostile.__file__)
     # what measures coverage takes time and memory, too
-    unmeasured = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE_")}
-    done = subprocess.run(
-        [sys.executable, program, folder],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=folder,
-        env=unmeasured,
-    )
+    measured = [name for name in os.environ if name.startswith("COVERAGE_")]
+    unmeasured = processes.environment(**dict.fromkeys(measured))
+    done = processes.run(hostile.__file__, folder, cwd=folder, env=unmeasured)
     assert done.returncode == 0, f"{done.stdout[-500:]}\n{done.stderr[-2000:]}"
     assert {path.name for path in set(folder.parent.rglob("*")) - before} <= {
         "read.npz",

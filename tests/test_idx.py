@@ -276,7 +276,7 @@ def test_a_giant_is_refused_before_memory_is_asked_for(shape, zipped):
 
 
 @pytest.mark.fault(row=17)
-@pytest.mark.timeout(10)
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("kind", ["missing", "folder", "pipe", "dangling", "/dev/zero"])
 def test_what_is_not_a_file_is_refused_at_once(tmp_path, kind):
     path = tmp_path / "file"

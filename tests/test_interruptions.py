@@ -3,23 +3,23 @@
 import os
 import random
 import signal
-import subprocess
 import sys
 import threading
 import time
 
 import numpy as np
+import processes
 import pytest
+from patching import own
 from test_cli import write_csv
 
 import fastmnist as fm
-from fastmnist import checkpoints, datasets
+from fastmnist import checkpoints, datasets, training
 from fastmnist.datasets import Dataset
 
 pytestmark = [
     pytest.mark.compiled,  # its networks are as large as it takes to interrupt compiled code
     pytest.mark.skipif(os.name != "posix", reason="signals of POSIX"),
-    pytest.mark.timeout(3600),  # with --long; every process has a limit of its own
 ]
 EPOCHS = 12
 
@@ -76,20 +76,20 @@ FAULTS = ("in write", "in fsync", "before replace", "after replace", "disk full"
 
 
 def start(program, *arguments, **options):
-    return subprocess.Popen(
-        [sys.executable, "-c", program, *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,
-    )
+    return processes.start("-c", program, *map(str, arguments), **options)
+
+
+def begun(program, *arguments, **options):
+    """The same, and wait until it says that it is ready."""
+    process = start(program, *arguments, **options)
+    processes.wait_for_line(process, "stdout", "ready")
+    return process
 
 
 def trained(path, fault="none", at=0):
     """What a training says, and its exit code."""
-    process = start(TRAINING, path, fault, at)
-    out, err = process.communicate(timeout=120)
-    return process.returncode, out.removeprefix("ready\n").strip(), err
+    done = processes.finish(start(TRAINING, path, fault, at))
+    return done.returncode, done.stdout.removeprefix("ready\n").strip(), done.stderr
 
 
 def same_file_or_none(folder, name):
@@ -111,11 +111,10 @@ def test_killed_at_any_moment_a_training_is_resumed_to_the_same_bits(
     chance = random.Random(1)
     path, count = tmp_path / "training.npz", times(1, 120)
     for _ in range(count):
-        process = start(TRAINING, path, "none", 0)
-        assert process.stdout.readline() == "ready\n"
+        process = begun(TRAINING, path, "none", 0)
         time.sleep(chance.uniform(0, 0.15))  # undisturbed it takes as long
         process.kill()
-        process.communicate()
+        processes.finish(process)
         assert same_file_or_none(tmp_path, path.name)
         assert trained(path) == (0, undisturbed, "")
         assert os.listdir(tmp_path) == [path.name]  # and what was left is gone
@@ -149,14 +148,14 @@ def test_killed_while_saving_or_without_disk_a_training_is_resumed_to_the_same_b
 @pytest.mark.fault(row=78)
 def test_a_training_that_is_stopped_for_a_while_gives_the_same_bits(undisturbed, tmp_path, times):
     for _ in range(times(1, 20)):
-        process = start(TRAINING, tmp_path / "training.npz", "none", 0)
-        process.stdout.readline()
+        process = begun(TRAINING, tmp_path / "training.npz", "none", 0)
         for _ in range(3):
             process.send_signal(signal.SIGSTOP)
             time.sleep(0.05)
             process.send_signal(signal.SIGCONT)
             time.sleep(0.02)
-        assert process.communicate(timeout=120) == (f"{undisturbed}\n", "")
+        done = processes.finish(process)
+        assert (done.stdout, done.stderr) == (f"{undisturbed}\n", "")
         os.unlink(tmp_path / "training.npz")
 
 
@@ -169,8 +168,8 @@ def test_a_clock_that_is_set_back_changes_no_bit(monkeypatch):
 
     usual = bits()
     ticks = iter(range(10**9, 0, -1000))
-    for clock in ("time", "monotonic", "perf_counter"):
-        monkeypatch.setattr(f"fastmnist.training.time.{clock}", lambda: next(ticks))
+    clocks = own(monkeypatch, training, "time")
+    clocks.time = clocks.monotonic = clocks.perf_counter = lambda: next(ticks)
     assert bits() == usual
 
 
@@ -253,19 +252,12 @@ def csv(tmp_path_factory):
 
 def started(csv, path, *options):
     """The command line, training on and on; waits until it has begun."""
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-X", "faulthandler", "-m", "fastmnist", "train", "--data", csv),
-            *("--hidden", "300", "--epochs", "2000", "--checkpoint", path, *options),
-        ],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
+    process = processes.start(
+        *("-m", "fastmnist", "train", "--data", csv),
+        *("--hidden", "300", "--epochs", "2000", "--checkpoint", path, *options),
         cwd=path.parent,
     )
-    for line in process.stderr:
-        if line.startswith("epoch"):
-            break
+    processes.wait_for_line(process, "stderr", "epoch")
     return process
 
 
@@ -284,15 +276,15 @@ def test_a_signal_ends_a_training_that_can_be_resumed(
         process = started(csv, path)
         time.sleep(chance.uniform(0, 0.3))
         process.send_signal(number)
-        out, err = process.communicate(timeout=60)
-        assert process.returncode == code
-        done = len(checkpoints.read(path).progress.history)
-        assert err.splitlines()[-2:] == [
-            f"kept as it was after epoch {done}; to go on: fastmnist train --resume '{path}'",
+        done = processes.finish(process)
+        assert done.returncode == code
+        epoch = len(checkpoints.read(path).progress.history)
+        assert done.stderr.splitlines()[-2:] == [
+            f"kept as it was after epoch {epoch}; to go on: fastmnist train --resume '{path}'",
             f"fastmnist: {said}",
         ]
-        assert out == ""
-        assert "Traceback" not in err
+        assert done.stdout == ""
+        assert "Traceback" not in done.stderr
         assert os.listdir(tmp_path) == [path.name]
         path.unlink()
     figure(f"{signal.Signals(number).name} to the command line: exit {code}, {count} of {count}")
@@ -307,8 +299,7 @@ def test_the_second_ctrl_c_ends_at_once_and_the_file_is_whole(csv, tmp_path, tim
         process.send_signal(signal.SIGINT)
         time.sleep(chance.uniform(0, 0.004))
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
-        assert process.returncode in (130, -signal.SIGINT)
+        assert processes.finish(process).returncode in (130, -signal.SIGINT)
         assert checkpoints.read(path).progress.history
         path.unlink()
 
@@ -341,14 +332,13 @@ def test_a_save_that_is_cut_short_leaves_a_whole_file(number, tmp_path, times, f
     path, count = tmp_path / "model.npz", times(3, 200)
     fm.MLP([64, 50, 10], seed=1).save(path)
     for _ in range(count):
-        process = start(SAVING, path)
-        assert process.stdout.readline() == "ready\n"
+        process = begun(SAVING, path)
         time.sleep(chance.uniform(0, 0.02))
         process.send_signal(number)
-        _, err = process.communicate(timeout=60)
+        done = processes.finish(process)
         assert is_one_of_two(path)
         if number == signal.SIGINT:
-            assert (process.returncode, err) == (130, INTERRUPTED)
+            assert (done.returncode, done.stderr) == (130, INTERRUPTED)
             assert os.listdir(tmp_path) == [path.name]
     fm.MLP([64, 50, 10], seed=1).save(path)
     assert os.listdir(tmp_path) == [path.name]
@@ -361,7 +351,7 @@ def test_two_processes_that_save_to_one_path_leave_one_whole_file(tmp_path, time
     for _ in range(times(1, 50)):
         both = [start(SAVING, path) for _ in range(2)]
         for process in both:
-            process.stdout.readline()
+            processes.wait_for_line(process, "stdout", "ready")
         for _ in range(20):
             time.sleep(0.005)
             if path.exists():
@@ -369,7 +359,7 @@ def test_two_processes_that_save_to_one_path_leave_one_whole_file(tmp_path, time
         for process in both:
             process.send_signal(signal.SIGINT)
         for process in both:
-            assert process.communicate(timeout=60)[1] == INTERRUPTED
+            assert processes.finish(process).stderr == INTERRUPTED
         assert is_one_of_two(path)
         assert os.listdir(tmp_path) == [path.name]
 
@@ -382,18 +372,17 @@ def test_ctrl_c_while_compiling_leaves_a_cache_that_works(tmp_path, times):
         "print('ready', flush=True)\n"
         "sys.exit(run(lambda: fm.warmup() or print('done', flush=True) or 0))"
     )
-    environment = os.environ | {"FASTMNIST_CACHE": str(tmp_path)}
+    environment = processes.environment(FASTMNIST_CACHE=str(tmp_path))
     for _ in range(times(1, 20)):
-        process = start(program, env=environment)
-        process.stdout.readline()
+        process = begun(program, env=environment)
         time.sleep(chance.uniform(0.5, times(1, 6)))
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
-        if out != "done\n":  # else the interpreter may have been about to leave
-            assert (process.returncode, err) == (130, INTERRUPTED)
+        done = processes.finish(process)
+        if done.stdout != "done\n":  # else the interpreter may have been about to leave
+            assert (done.returncode, done.stderr) == (130, INTERRUPTED)
     if times(False, True):  # it takes 10 s
-        process = start("import fastmnist as fm; fm.warmup(); print('compiled')", env=environment)
-        assert process.communicate(timeout=120) == ("compiled\n", "")
+        program = "import fastmnist as fm; fm.warmup(); print('compiled')"
+        assert processes.succeeds("-c", program, env=environment) == "compiled\n"
 
 
 @pytest.mark.fault(row=65)
@@ -405,10 +394,9 @@ def test_without_disk_a_save_leaves_the_old_file_and_names_it(tmp_path):
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "fm.MLP([64, 50, 10], seed=2).save(sys.argv[1])"
     )
-    process = start(program, path)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert err.splitlines()[-1].endswith(f"File too large: '{path}'")
+    done = processes.run("-c", program, path)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith(f"File too large: '{path}'")
     assert np.array_equal(fm.MLP.load(path).params.flat, fm.MLP([64, 50, 10], seed=1).params.flat)
     assert os.listdir(tmp_path) == [path.name]
 

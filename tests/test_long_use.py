@@ -62,7 +62,6 @@ def work():
 
 
 @pytest.mark.fault(row=79)
-@pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("work", "name"), [(FITS, "trainings"), (FAILED_LOADS, "failed loads")])
 def test_memory_and_open_files_do_not_grow(tmp_path, times, figure, work, name):
     count = times(200, 1000)

@@ -7,12 +7,12 @@ import json
 import os
 import pickle
 import re
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import numpy as np
+import processes
 import programs
 import pytest
 from agreement import EPS, flat, properties
@@ -687,7 +687,7 @@ def test_predicting_a_few_images_needs_no_numba():
         "import sys, numpy as np, fastmnist as fm; "
         "fm.MLP([4, 3, 2]).predict(np.ones((1, 4))); assert 'numba' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    processes.succeeds("-c", code)
 
 
 def test_threads_are_checked_also_where_numpy_predicts(monkeypatch):

@@ -1,11 +1,10 @@
 """What importing the package gives, and what it leaves alone."""
 
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
+import processes
 import pytest
 
 import fastmnist as fm
@@ -17,10 +16,7 @@ DASK = ("dask", "distributed", "optuna")
 def loaded_by(statement):
     """The modules that a new process has loaded after a statement."""
     program = f"import sys\n{statement}\nprint(*sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
-    )
-    return {name.partition(".")[0] for name in done.stdout.split()}
+    return {name.partition(".")[0] for name in processes.succeeds("-c", program).split()}
 
 
 @pytest.mark.parametrize(

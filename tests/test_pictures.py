@@ -1,11 +1,11 @@
 """Photos and scans of digits, read as MNIST's images are."""
 
 import contextlib
-import subprocess
 import sys
 import time
 
 import numpy as np
+import processes
 import pytest
 
 import fastmnist as fm
@@ -299,8 +299,7 @@ def test_without_pillow_the_extra_is_named():
         "try:\n    import fastmnist.pictures\n"
         "except ImportError as error:\n    print(error)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert "fastmnist[images]" in done.stdout
+    assert "fastmnist[images]" in processes.succeeds("-c", program)
 
 
 # Several digits in one picture.

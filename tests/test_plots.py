@@ -1,8 +1,7 @@
 import io
-import subprocess
-import sys
 
 import numpy as np
+import processes
 import pytest
 
 from fastmnist import MLP, Augmentation, Dataset, Epoch
@@ -194,14 +193,10 @@ def test_without_matplotlib_the_extra_is_named():
         "except ImportError as error: print(error)"
     )
 
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-
-    assert 'pip install "fastmnist[plots]"' in done.stdout
+    assert 'pip install "fastmnist[plots]"' in processes.succeeds("-c", program)
 
 
 def test_pyplot_is_not_used():
     program = "import sys, fastmnist.plots; print('matplotlib.pyplot' in sys.modules)"
 
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-
-    assert done.stdout == "False\n"
+    assert processes.succeeds("-c", program) == "False\n"

@@ -1,10 +1,10 @@
 """From nothing to a result: programs that run, and two tables."""
 
-import subprocess
 import sys
 
 import numba
 import numpy as np
+import processes
 import pytest
 
 import fastmnist as fm
@@ -72,11 +72,6 @@ def test_compilation_is_divided_between_numba_and_llvm(monkeypatch):
 
 def test_a_full_cache_is_refused(tmp_path):
     fm.warmup()
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.compilation"],
-        cwd=start.ROOT,
-        capture_output=True,
-        text=True,
-    )
+    done = processes.run("-m", "benchmarks.compilation")
     assert done.returncode == 1
     assert "nothing was compiled" in done.stderr

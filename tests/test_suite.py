@@ -1,10 +1,19 @@
-"""The machinery of these tests: a hang ends, and tells where it was."""
+"""The machinery of these tests: a hang ends, and tells where it was; tests keep to themselves."""
 
+import ast
+import os
 import shutil
+import sys
+import threading
+import time
 from pathlib import Path
 
 import processes
+import psutil
 import pytest
+from patching import own
+
+from fastmnist import files, training
 
 HERE = Path(__file__).parent
 
@@ -24,7 +33,7 @@ def test_hangs():
 
 @pytest.mark.parametrize("way", [["-n0"], ["-n1"]], ids=["in turn", "in parallel"])
 def test_a_test_that_hangs_ends_and_tells_where_every_thread_stands(tmp_path, way):
-    for file in ("conftest.py", "unchanged.py"):
+    for file in ("conftest.py", "patching.py", "processes.py", "unchanged.py"):
         shutil.copy(HERE / file, tmp_path)
     shutil.copy(HERE.parent / "pyproject.toml", tmp_path)
     (tmp_path / "test_it.py").write_text(HANGS)
@@ -38,3 +47,83 @@ def test_a_program_that_hangs_ends_and_tells_where_it_stands():
     program = "import time\ndef rests(): time.sleep(100)\nrests()"
     with pytest.raises(pytest.fail.Exception, match="in rests"):
         processes.run("-c", program, timeout=1)
+
+
+STARTS_ANOTHER = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
+print(child.pid, flush=True)
+child.wait()
+"""
+
+
+def test_what_a_test_starts_ends_with_it_and_so_does_what_that_starts():
+    def fails():
+        child = processes.start("-c", STARTS_ANOTHER)
+        started.append(psutil.Process(child.pid))
+        started.append(psutil.Process(int(processes.wait_for_line(child, "stdout", ""))))
+        raise ZeroDivisionError
+
+    started = []
+    with pytest.raises(ZeroDivisionError), processes.none_left():
+        fails()
+    assert len(started) == 2
+    assert psutil.wait_procs(started, timeout=20)[1] == []
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (time, "monotonic"),
+        (training.time, "monotonic"),
+        (os, "replace"),
+        (os.path, "exists"),
+        (sys, "exit"),
+        (threading.Thread, "start"),
+    ],
+)
+def test_the_process_is_not_patched(owner, name, monkeypatch):
+    usual = getattr(owner, name)
+    for change in (
+        lambda: monkeypatch.setattr(owner, name, None),
+        lambda: monkeypatch.setattr(f"fastmnist.training.time.{name}", None),
+        lambda: monkeypatch.delattr(owner, name),
+    ):
+        with pytest.raises(RuntimeError, match="every thread of the process"):
+            change()
+    assert getattr(owner, name) is usual
+
+
+def test_a_module_has_its_own_copy_of_another(monkeypatch):
+    usual = os.replace
+    own(monkeypatch, files, "os").replace = None
+    assert files.os.replace is None
+    assert files.os.fsync is os.fsync
+    assert os.replace is usual
+    monkeypatch.undo()
+    assert files.os is os
+
+
+PROGRAMS = {"mutants.py"}
+STARTS_PROGRAMS = {
+    *(f"subprocess.{name}" for name in ("Popen", "run", "call", "check_call", "check_output")),
+    *("os.fork", "os.posix_spawn", "os.system"),
+}
+
+
+@pytest.mark.parametrize("name", sorted({path.name for path in HERE.glob("*.py")} - PROGRAMS))
+def test_tests_change_no_module_and_start_programs_in_one_place_only(name):
+    tree = ast.parse((HERE / name).read_text("utf-8"))
+    imported = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+        if alias.name.partition(".")[0] in sys.stdlib_module_names
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) in imported:
+            where = f"line {node.lineno}: {ast.unparse(node)}"
+            assert isinstance(node.ctx, ast.Load), f"{where} is changed; see patching.py"
+            if name != "processes.py":
+                assert ast.unparse(node) not in STARTS_PROGRAMS, f"{where}; see processes.py"

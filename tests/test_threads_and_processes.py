@@ -130,7 +130,6 @@ print("end", flush=True)
 
 
 @pytest.mark.fault(row=87)
-@pytest.mark.timeout(3600)
 def test_the_interpreter_ends_while_a_daemon_trains(times, figure):
     count, waited = times(2, 20), []
     for _ in range(count):
