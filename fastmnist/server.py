@@ -20,6 +20,8 @@ def server(html: str, port: int) -> ThreadingHTTPServer:
     content = html.encode()
 
     class Page(BaseHTTPRequestHandler):
+        timeout = 60  # seconds for a browser that connects and then says nothing
+
         def do_GET(self) -> None:
             found = urlsplit(self.path).path in ("/", "/index.html")
             self.send_response(200 if found else 404)

@@ -336,6 +336,23 @@ def test_compiling_ends_when_there_is_nothing_to_train_with(monkeypatch, tmp_pat
     assert started[0].returncode != 0
 
 
+@pytest.mark.compiled
+def test_compilation_that_does_not_end_is_not_waited_for(monkeypatch, tmp_path, csv):
+    from fastmnist.kernels import jit
+
+    started = []
+
+    def start(command, **options):
+        started.append(processes.start("-c", "import time; time.sleep(100)"))
+        return started[-1]
+
+    monkeypatch.setattr(jit, "folder", lambda: tmp_path)
+    monkeypatch.setattr(cli, "_LONGEST_COMPILATION", 0.1)
+    own(monkeypatch, cli, "subprocess").Popen = start
+    assert main(["train", "--data", csv, "--epochs", "1"]) == 0
+    assert started[0].returncode != 0
+
+
 @pytest.mark.fault(row=103)
 def test_without_matplotlib_training_works_and_names_the_extra(monkeypatch, tmp_path, csv, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib.axes", None)

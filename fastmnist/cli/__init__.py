@@ -490,7 +490,7 @@ def serve(
         raise DataError(f"port {port} cannot be used: {error.strerror}; try --port 0") from None
     with server:
         print(f"Draw at http://{HOST}:{server.server_port}/ (Ctrl-C ends)", flush=True)
-        server.serve_forever()
+        server.serve_forever()  # until Ctrl-C, as it says
 
 
 @app.command()
@@ -516,6 +516,9 @@ def _as_data(recipe: Recipe) -> dict[str, Any]:
     }
 
 
+_LONGEST_COMPILATION = 600.0  # seconds; it takes 10 to 20, and minutes where a machine is emulated
+
+
 @contextlib.contextmanager
 def _compiling(*, distorted: bool) -> Iterator[None]:
     """Have the kernels compiled, saying so, by the end of the block: it takes seconds.
@@ -536,12 +539,14 @@ def _compiling(*, distorted: bool) -> Iterator[None]:
         options = f"prediction=False, augmentation={distorted}"
         code = f"import fastmnist; fastmnist.warmup({options})"
         silent: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        with subprocess.Popen([sys.executable, "-c", code], **silent) as other:
-            try:
-                yield
-            except BaseException:
-                other.terminate()
-                raise
+        other = subprocess.Popen([sys.executable, "-c", code], **silent)
+        try:
+            yield
+            with contextlib.suppress(subprocess.TimeoutExpired):  # then this process compiles
+                other.wait(_LONGEST_COMPILATION)
+        finally:
+            other.kill()
+            other.wait()  # it has ended, or been killed
     # the rest can wait until the first epoch is done
     warmup(prediction=False, augmentation=distorted)
     if mark and not ready:

@@ -226,7 +226,7 @@ def _run(
 
 def _outcome(future: Future[Outcome]) -> Outcome:
     try:
-        return future.result()
+        return future.result()  # it has ended
     except KilledWorker as error:  # out of memory, say: others may have what they need
         return Outcome("failed", [], f"lost with {error.allowed_failures + 1} workers in turn")
 

@@ -89,6 +89,7 @@ def wait_for_all(words, members):
         release(words, STOPPED, acquire(words, CANCEL))
         release(words, GENERATION, generation + 1)
     else:
+        # Without a bound of its own: each member comes here, or fails and sets ABANDONED.
         spins = 0
         while acquire(words, GENERATION) == generation:
             spins += 1

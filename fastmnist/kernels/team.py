@@ -95,7 +95,7 @@ def run(kernel: Any, members: Sequence[tuple[Any, ...]]) -> None:
     gone = [threading.Event() for _ in members]
 
     def member(arguments: tuple[Any, ...], has_gone: threading.Event) -> None:
-        go.wait()  # nobody begins before all have started
+        go.wait()  # nobody begins before all have started; set whatever happens
         try:
             if words[CANCEL]:
                 words[ABANDONED] = 1  # whoever has begun already would wait for this one
@@ -118,14 +118,14 @@ def run(kernel: Any, members: Sequence[tuple[Any, ...]]) -> None:
             started += 1
         go.set()
         for event in gone:
-            event.wait()
+            event.wait()  # as long as the work takes; Ctrl-C ends it
     except BaseException:
         words[CANCEL] = 1
         go.set()
         _wait_whatever_comes(gone[:started])
         raise
     for thread in threads:
-        thread.join()
+        thread.join()  # its work is done
     if failures:
         raise failures[0]
 
@@ -139,4 +139,4 @@ def _wait_whatever_comes(gone: Sequence[threading.Event]) -> None:
     for event in gone:
         while not event.is_set():
             with contextlib.suppress(KeyboardInterrupt):
-                event.wait()
+                event.wait()  # at most a batch: all have been told to stop
