@@ -34,6 +34,13 @@ def tests(session):
     session.run("python", "-m", "pytest", *(session.posargs or ["-n", "auto"]))
 
 
+@nox.session(python=PYTHONS)
+def soak(session):
+    """The tests again and again in random orders beside busy processes: ``-- --runs 20``."""
+    install(session, "test")
+    session.run("python", "-m", "tests.soak", *session.posargs)
+
+
 @nox.session
 def docs(session):
     """The site, in ``site/html``; a warning is an error."""

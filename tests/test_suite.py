@@ -104,7 +104,7 @@ def test_a_module_has_its_own_copy_of_another(monkeypatch):
     assert files.os is os
 
 
-PROGRAMS = {"mutants.py"}
+PROGRAMS = {"mutants.py", "soak.py"}
 STARTS_PROGRAMS = {
     *(f"subprocess.{name}" for name in ("Popen", "run", "call", "check_call", "check_output")),
     *("os.fork", "os.posix_spawn", "os.system"),
@@ -127,3 +127,35 @@ def test_tests_change_no_module_and_start_programs_in_one_place_only(name):
             assert isinstance(node.ctx, ast.Load), f"{where} is changed; see patching.py"
             if name != "processes.py":
                 assert ast.unparse(node) not in STARTS_PROGRAMS, f"{where}; see processes.py"
+
+
+FAULTY = """
+import subprocess, sys
+
+def test_leaves_one():
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"], start_new_session=True)
+
+def test_fails():
+    assert False
+"""
+
+
+def test_a_soak_tells_what_failed_and_what_was_left(tmp_path):
+    test = tmp_path / "test_it.py"
+    test.write_text(FAULTY)
+    output = ("--output", tmp_path / "soak")
+    command = ("-m", "tests.soak", "--runs", "1", "--busy", "1", *output, test, "-W", "ignore")
+    done = processes.run(*command)
+    header, run, end = done.stdout.splitlines()
+    assert header.split("\t")[1] == "seed"
+    assert "\ttest_fails, left behind: " in run
+    assert end.startswith("0 of 1 passed; longest test: ")
+    assert (tmp_path / "soak" / "runs.tsv").read_text("utf-8").splitlines() == [run]
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_a_soak_that_passes(tmp_path):
+    test = tmp_path / "test_it.py"
+    test.write_text("def test_it(): pass")
+    command = ("-m", "tests.soak", "--runs", "1", "--busy", "0", "--output", tmp_path, test)
+    assert "1 of 1 passed" in processes.succeeds(*command)
