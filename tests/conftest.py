@@ -18,8 +18,9 @@ from fastmnist.errors import DownloadError
 UNCOMPILED = os.environ.get("NUMBA_DISABLE_JIT", "0") != "0"
 
 # A busy machine is no error, and neither is the first call of a kernel, which compiles it.
-hypothesis.settings.register_profile("short", deadline=None)
-hypothesis.settings.register_profile("long", deadline=None, max_examples=5000)
+PATIENT = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+hypothesis.settings.register_profile("short", **PATIENT)
+hypothesis.settings.register_profile("long", **PATIENT, max_examples=5000)
 
 
 def pytest_addoption(parser):

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
@@ -56,11 +57,10 @@ def _kill_group(process: subprocess.Popen) -> None:
 
 def wait_for_line(process: subprocess.Popen, stream: str, beginning: str, timeout=120) -> str:
     """Read lines of a process until one begins like this, and return it."""
-    # Python prints all stacks: $PYTHONFAULTHANDLER is set
     watchdog = threading.Timer(timeout, process.send_signal, [signal.SIGABRT])
     watchdog.start()
     try:
-        for line in getattr(process, stream):
+        for line in _lines(getattr(process, stream)):
             if line.startswith(beginning):
                 return line
     finally:
@@ -68,12 +68,22 @@ def wait_for_line(process: subprocess.Popen, stream: str, beginning: str, timeou
     return pytest.fail(f"{process.args} ended without {beginning!r}:\n{process.communicate()[1]}")
 
 
+def _lines(stream: TextIO) -> Iterator[str]:
+    """The lines of a pipe, read no further: what a buffer held `communicate` would not find."""
+    line = b""
+    while byte := os.read(stream.fileno(), 1):
+        line += byte
+        if byte == b"\n":
+            yield line.decode()
+            line = b""
+
+
 def finish(process: subprocess.Popen, timeout: float = 120) -> subprocess.CompletedProcess:
     """Wait for its end; the test fails, with all stacks, if that takes too long."""
     try:
         out, err = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGABRT)
+        process.send_signal(signal.SIGABRT)  # Python prints all stacks: $PYTHONFAULTHANDLER is set
         try:
             _, err = process.communicate(timeout=10)
         except subprocess.TimeoutExpired:  # it ignores that, or one that it started has its pipes

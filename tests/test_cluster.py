@@ -518,9 +518,7 @@ def test_a_signal_to_all_processes_ends_them_in_peace(
             *("-m", "fastmnist", *command, "--data", csv, "--cluster", "local:2", *keep),
             cwd=os.getcwd(),
         )
-        for line in process.stderr:
-            if line.startswith(begun):
-                break
+        processes.wait_for_line(process, "stderr", begun)
         time.sleep(chance.uniform(0, 0.2 if go_on else 2))
         os.killpg(process.pid, number)
         done = processes.finish(process)

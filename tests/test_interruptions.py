@@ -226,8 +226,8 @@ def test_ctrl_c_at_any_moment_leaves_the_last_whole_epoch_at_once(
             monkeypatch.setattr(sys, "unraisablehook", press_again)
             timer = threading.Timer(chance.uniform(0, 0.3), press)
             window.set()
-            timer.start()
             try:
+                timer.start()  # in here: it may press before it has come back
                 fm.fit(model, data, checkpoint=path, **options)
                 window.clear()
             except KeyboardInterrupt:

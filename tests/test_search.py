@@ -339,14 +339,9 @@ def test_a_killed_search_is_gone_on_with(client, tmp_path, times, figure):
     vary = {"learning_rate": Range(0.05, 0.5)}
     for _ in range(count):
         process = processes.start("-c", KILLED, str(path))
-        told = 0
-        for line in process.stdout:
-            told = int(line)
-            if told >= 5:
-                break
+        processes.wait_for_line(process, "stdout", "5")
         process.send_signal(signal.SIGKILL)
-        rest, _ = process.communicate()
-        told = int((rest.split() or [told])[-1])
+        told = int((processes.finish(process).stdout.split() or [5])[-1])
         found = search(client, vary, trials=told + 3, study=path)
         assert len(found.trials) == told + 3
         assert len({trial.number for trial in found.trials}) == told + 3

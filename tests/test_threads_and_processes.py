@@ -134,7 +134,7 @@ def test_the_interpreter_ends_while_a_daemon_trains(times, figure):
     count, waited = times(2, 20), []
     for _ in range(count):
         process = start(DAEMON)
-        assert process.stdout.readline() == "end\n"
+        processes.wait_for_line(process, "stdout", "end")
         began = time.perf_counter()
         assert ended(process) == ""  # the rest of what it printed
         waited.append(time.perf_counter() - began)
