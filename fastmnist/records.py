@@ -51,8 +51,8 @@ class Record:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the record to `path`, whole or not at all."""
-        with atomic_write(path, "w") as file:
-            json.dump(self.as_dict(), file, indent=1)
+        with atomic_write(path) as file:
+            file.write(json.dumps(self.as_dict(), indent=1).encode())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Record:

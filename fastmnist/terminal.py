@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import shlex
 import signal
+import subprocess
 import sys
 import threading
 import traceback
@@ -119,6 +121,11 @@ def _failed(error: Exception) -> int:
     return FAILED
 
 
+def command_line(*arguments: str) -> str:
+    """A command, as the shell of this system takes it."""
+    return subprocess.list2cmdline(arguments) if sys.platform == "win32" else shlex.join(arguments)
+
+
 def reason(error: BaseException) -> str:
     """What an exception says, for people."""
     if isinstance(error, OSError) and error.strerror:
@@ -132,6 +139,8 @@ def reason(error: BaseException) -> str:
 def _signals_raise() -> Iterator[None]:
     """Ctrl-C and SIGTERM raise an exception, once: the second ends the process, at once.
 
+    So does SIGBREAK on Windows, which comes with Ctrl-Break and when the console is closed.
+
     Elsewhere than in the main thread, and where they are ignored or handled, nothing changes.
     Python drops an exception that is raised while an object is destroyed; then the signal is sent
     once more.
@@ -140,6 +149,8 @@ def _signals_raise() -> Iterator[None]:
         signal.SIGINT: (signal.default_int_handler, KeyboardInterrupt),
         signal.SIGTERM: (signal.SIG_DFL, Terminated),
     }
+    if sys.platform == "win32":
+        usual[signal.SIGBREAK] = (signal.SIG_DFL, Terminated)
 
     def stop(number: int, frame: object) -> None:
         for each in ours:
@@ -154,7 +165,7 @@ def _signals_raise() -> Iterator[None]:
         for number in ours:
             if dropped.exc_type is usual[number][1]:
                 signal.signal(number, stop)
-                threading.Timer(0.05, os.kill, (os.getpid(), number)).start()  # not in here
+                threading.Timer(0.05, _send, (number,)).start()  # not in here
                 return
         hook(dropped)
 
@@ -170,13 +181,21 @@ def _signals_raise() -> Iterator[None]:
             signal.signal(number, usual[number][0])
 
 
+def _send(number: signal.Signals) -> None:
+    """Send a signal to the main thread, from another one."""
+    if sys.platform == "win32":  # os.kill ends the process there, whatever handles the signal
+        signal.raise_signal(number)
+    else:
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+
+
 @contextmanager
 def _safe_streams() -> Iterator[None]:
     """Streams that are always there, and write what their encoding lacks as an escape sequence."""
     with contextlib.ExitStack() as stack:
         for name in ("stdout", "stderr"):
             if getattr(sys, name) is None:  # closed by whoever started this program
-                nowhere = stack.enter_context(open(os.devnull, "w"))
+                nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
                 stack.callback(setattr, sys, name, None)
                 setattr(sys, name, nowhere)
             elif hasattr(getattr(sys, name), "reconfigure"):

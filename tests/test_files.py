@@ -1,15 +1,16 @@
 """Where files are kept, and that none is ever half written."""
 
-import fcntl
+import errno
 import os
 import stat
+import unicodedata
 from pathlib import Path
 
+import filelock
 import processes
+import psutil
 import pytest
-from patching import own
 
-from fastmnist import files
 from fastmnist.errors import DataError
 from fastmnist.files import atomic_write, cache_dir, locked, open_regular
 
@@ -122,18 +123,68 @@ def test_two_writers_of_one_file_do_not_disturb_each_other(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_somebody_elses_process_is_writing_stays(tmp_path, monkeypatch):
-    def kill(process, signal):
-        raise PermissionError(1, "Operation not permitted")
+WRITER = """
+import sys, time
+from fastmnist.files import atomic_write
+with atomic_write(sys.argv[1]) as file:
+    print("writing", flush=True)
+    time.sleep(60)
+"""
 
-    own(monkeypatch, files, "os").kill = kill
-    with atomic_write(tmp_path / "file"):
-        [ours] = os.listdir(tmp_path)
-    theirs = tmp_path / ours.replace(f"-{os.getpid()}.", "-1.")
-    theirs.touch()
-    with atomic_write(tmp_path / "file"):
+
+def test_what_another_process_is_writing_stays_until_it_is_killed(tmp_path):
+    path = tmp_path / "file"
+    other = processes.start("-c", WRITER, path)
+    processes.wait_for_line(other, "stdout", "writing")
+    with atomic_write(path):
         pass
-    assert theirs.exists()
+    assert len(list(tmp_path.iterdir())) == 2
+    other.kill()
+    other.communicate()
+    with atomic_write(path):
+        pass
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_was_left_is_found_where_names_are_decomposed(tmp_path, monkeypatch):
+    """As by macOS's HFS+: the name is another sequence of characters than the one asked for."""
+    with atomic_write(tmp_path / "zürich"):
+        [ours] = os.listdir(tmp_path)
+    monkeypatch.setattr(psutil, "pid_exists", lambda process: process == os.getpid())
+    left = tmp_path / unicodedata.normalize("NFD", ours.replace(f"-{os.getpid()}.", "-1."))
+    left.touch()
+    with atomic_write(tmp_path / "zürich"):
+        pass
+    assert not left.exists()
+
+
+NO_LOCKS = ["ENOSYS", "ENOLCK", "ENOTSUP", "EOPNOTSUPP"]
+
+
+def without_locks(monkeypatch, name):
+    """What `lock_descriptor` raises on Lustre, on NFS, and elsewhere."""
+
+    def lock_descriptor(descriptor, *, blocking):
+        raise OSError(getattr(errno, name), "locks are not supported")
+
+    monkeypatch.setattr(filelock, "lock_descriptor", lock_descriptor)
+
+
+@pytest.mark.parametrize("name", NO_LOCKS)
+def test_without_locks_there_is_a_warning_and_nothing_stays(name, tmp_path, monkeypatch):
+    without_locks(monkeypatch, name)
+    with pytest.warns(UserWarning, match="has no locks; .* write file"), locked(tmp_path / "file"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_error_of_a_lock_is_raised(tmp_path, monkeypatch):
+    def lock_descriptor(descriptor, *, blocking):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(filelock, "lock_descriptor", lock_descriptor)
+    with pytest.raises(OSError, match="Input/output"), locked(tmp_path / "file"):
+        pass
 
 
 LOCKER = """
@@ -152,6 +203,8 @@ def test_a_lock_keeps_others_away_until_its_owner_is_gone(tmp_path):
     processes.wait_for_line(owner, "stdout", "locked")
     with pytest.raises(DataError, match=f"process {owner.pid}"), locked(path):
         pass
+    [lock] = tmp_path.iterdir()
+    assert int(lock.read_bytes()[1:]) == owner.pid  # the first byte cannot be read on Windows
     owner.kill()
     owner.communicate()
     with locked(path), pytest.raises(DataError, match=f"process {os.getpid()}"), locked(path):
@@ -161,17 +214,17 @@ def test_a_lock_keeps_others_away_until_its_owner_is_gone(tmp_path):
 
 @pytest.mark.parametrize("made_anew", [False, True])
 def test_a_lock_that_was_removed_while_we_opened_it_is_none(made_anew, tmp_path, monkeypatch):
-    own_fcntl = own(monkeypatch, files, "fcntl")
+    usual = filelock.lock_descriptor
 
-    def late(descriptor, operation):
-        own_fcntl.flock = fcntl.flock
+    def late(descriptor, *, blocking):
+        monkeypatch.setattr(filelock, "lock_descriptor", usual)
         [lock] = tmp_path.iterdir()
         lock.unlink()
         if made_anew:
             lock.touch()
-        fcntl.flock(descriptor, operation)
+        return usual(descriptor, blocking=blocking)
 
-    own_fcntl.flock = late
+    monkeypatch.setattr(filelock, "lock_descriptor", late)
     with locked(tmp_path / "file"), pytest.raises(DataError), locked(tmp_path / "file"):
         pass
     assert list(tmp_path.iterdir()) == []

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -75,6 +74,7 @@ from fastmnist.terminal import (
     INTERRUPTED,
     Progress,
     Terminated,
+    command_line,
     note,
     reason,
     run,
@@ -442,10 +442,9 @@ def predict(
     if as_json:
         print(json.dumps({"model": str(model), "predictions": found}))
     if submission and not failed:
-        with atomic_write(submission, "w") as rows:
-            rows.write("ImageId,Label\n")
-            for number, reading in enumerate(found, 1):
-                rows.write(f"{number},{reading['prediction']}\n")
+        rows = [f"{number},{reading['prediction']}" for number, reading in enumerate(found, 1)]
+        with atomic_write(submission) as written:
+            written.write("\n".join(["ImageId,Label", *rows, ""]).encode())
         note(f"submission: {submission}")
     if failed:
         raise typer.Exit(FAILED)
@@ -468,8 +467,8 @@ def export(
     check_writable(file)
     network = MLP.load(model)
     if ending == ".html":
-        with atomic_write(file, "w") as written:
-            written.write(page(network, class_names_of(model)))
+        with atomic_write(file) as written:
+            written.write(page(network, class_names_of(model)).encode())
     else:
         network.save(file)
     print(f"Written: {file}")
@@ -582,7 +581,7 @@ def _told_how_to_go_on(checkpoint: Path | None, unit: str) -> Iterator[None]:
     except (KeyboardInterrupt, Terminated, OSError):
         if checkpoint and checkpoint.exists():
             done = len(read_checkpoint(checkpoint).progress.history)
-            command = f"fastmnist train --resume {shlex.quote(str(checkpoint))}"
+            command = command_line("fastmnist", "train", "--resume", str(checkpoint))
             say(f"kept as it was after {unit} {done}; to go on: {command}")
         elif not checkpoint:
             say("nothing is kept; a training with --checkpoint FILE can be resumed")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
 import re
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from multiprocessing import resource_tracker
@@ -125,16 +127,24 @@ def _signals_wait() -> Iterator[None]:
     usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for each in usual:
         signal.signal(each, lambda number, _: came.append(number))
-    resource_tracker.ensure_running()  # its start would undo the mask in the thread that forks
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # as processes and threads inherit it
+    _block_ctrl_c(True)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        _block_ctrl_c(False)
         for each, handler in usual.items():
             signal.signal(each, handler)
         if came:
             signal.raise_signal(came[0])
+
+
+def _block_ctrl_c(block: bool) -> None:
+    """Block Ctrl-C or not, for this thread and the processes and threads that it starts."""
+    if sys.platform == "win32":  # ignored meanwhile, not deferred
+        ctypes.windll.kernel32.SetConsoleCtrlHandler(None, block)
+        return
+    resource_tracker.ensure_running()  # its start would undo the mask in the thread that forks
+    signal.pthread_sigmask(signal.SIG_BLOCK if block else signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def check_client(client: Any) -> None:

@@ -5,11 +5,12 @@ Each word stands on a cache line of its own, so that polling one does not slow d
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba.core import types
 from numpy.typing import NDArray
 
@@ -24,13 +25,15 @@ ARRIVED, GENERATION, CLAIMED, CANCEL, STOPPED, ABANDONED = (_LINE * word for wor
 # spinning for good costs 4 to 28 ms a barrier, yielding 2 to 15 us.
 _SPINS = 2000
 
-_yield = (
-    yield_processor
-    if OFF
-    else types.ExternalFunction(
-        "SwitchToThread" if sys.platform == "win32" else "sched_yield", types.int32()
-    )
-)
+if OFF:
+    _yield = yield_processor
+elif sys.platform == "win32":
+    # no function of the C library, so LLVM is told where it is
+    _switch = ctypes.cast(ctypes.windll.kernel32.SwitchToThread, ctypes.c_void_p)
+    binding.add_symbol("SwitchToThread", _switch.value)
+    _yield = types.ExternalFunction("SwitchToThread", types.int32())
+else:
+    _yield = types.ExternalFunction("sched_yield", types.int32())
 
 
 def new_words() -> NDArray[np.int64]:

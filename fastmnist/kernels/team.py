@@ -45,11 +45,11 @@ def _container_quota() -> float:
     """Processors that the control group (version 2, then 1) grants; infinite without a limit."""
     root = Path("/sys/fs/cgroup")
     try:
-        quota, period = (root / "cpu.max").read_text().split()
+        quota, period = (root / "cpu.max").read_text("utf-8").split()
     except (OSError, ValueError):
         try:
-            quota = (root / "cpu/cpu.cfs_quota_us").read_text().strip()
-            period = (root / "cpu/cpu.cfs_period_us").read_text().strip()
+            quota = (root / "cpu/cpu.cfs_quota_us").read_text("utf-8").strip()
+            period = (root / "cpu/cpu.cfs_period_us").read_text("utf-8").strip()
         except OSError:
             return math.inf
     limited = quota.isdigit() and period.isdigit() and int(period) > 0
@@ -118,7 +118,7 @@ def run(kernel: Any, members: Sequence[tuple[Any, ...]]) -> None:
             started += 1
         go.set()
         for event in gone:
-            event.wait()  # as long as the work takes; Ctrl-C ends it
+            _wait(event)  # as long as the work takes; Ctrl-C ends it
     except BaseException:
         words[CANCEL] = 1
         go.set()
@@ -139,4 +139,10 @@ def _wait_whatever_comes(gone: Sequence[threading.Event]) -> None:
     for event in gone:
         while not event.is_set():
             with contextlib.suppress(KeyboardInterrupt):
-                event.wait()  # at most a batch: all have been told to stop
+                _wait(event)  # at most a batch: all have been told to stop
+
+
+def _wait(event: threading.Event) -> None:
+    """Wait in steps: nothing interrupts one on Windows, where Ctrl-C comes 50 ms later at most."""
+    while not event.wait(0.05):
+        pass
