@@ -97,7 +97,9 @@ def started(name: str, arguments: argparse.Namespace, cache: Path) -> subprocess
     ]
     environment = os.environ | {"FASTMNIST_CACHE": str(cache)}
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stdin=pipe, stdout=pipe, text=True)
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdin=pipe, stdout=pipe, encoding="utf-8"
+    )
 
 
 def one_turn(process: subprocess.Popen[str]) -> list[float]:

@@ -130,7 +130,7 @@ def main() -> None:
         "fitted": [asdict(point) for point in fitted],
         "checked": [{"compute": c, **asdict(point)} for c, point in checked],
     }
-    (arguments.output / "communication.json").write_text(json.dumps(figures, indent=1))
+    (arguments.output / "communication.json").write_text(json.dumps(figures, indent=1), "utf-8")
     draw(model, arguments.output / "communication.png")
 
 

@@ -123,7 +123,7 @@ def save(
         for kind, curves in results.items()
     }
     saved = {"conditions": sentence, "densities": list(densities), "seconds": seconds}
-    (folder / "density.json").write_text(json.dumps(saved, indent=2) + "\n")
+    (folder / "density.json").write_text(json.dumps(saved, indent=2) + "\n", "utf-8")
     _draw(densities, results, folder / "density.png")
 
 

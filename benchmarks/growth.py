@@ -61,7 +61,7 @@ def main() -> None:
     arguments.output.mkdir(parents=True, exist_ok=True)
     found = {name: [asdict(point) for point in points] for name, points in results.items()}
     saved = {"conditions": sentence, "panels": found}
-    (arguments.output / "growth.json").write_text(json.dumps(saved, indent=2) + "\n")
+    (arguments.output / "growth.json").write_text(json.dumps(saved, indent=2) + "\n", "utf-8")
     draw(results, arguments.output / "growth.png")
     print(f"\nSaved in {arguments.output}: growth.json and growth.png")
 

@@ -124,7 +124,7 @@ def row(recipe: str, name: str, runs: dict[str, list[dict[str, Any]]]) -> str:
 def save(runs: dict[str, dict[str, list[dict[str, Any]]]], folder: Path) -> None:
     """All figures as JSON, and accuracy against time as a picture."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "race.json").write_text(json.dumps(runs, indent=1))
+    (folder / "race.json").write_text(json.dumps(runs, indent=1), "utf-8")
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11.5, 4.2), layout="constrained", dpi=120)

@@ -91,7 +91,7 @@ def main() -> None:
             print()
     arguments.output.mkdir(parents=True, exist_ok=True)
     figures = {title: [asdict(point) for point in points] for title, points in results.items()}
-    (arguments.output / "rounds.json").write_text(json.dumps(figures, indent=1))
+    (arguments.output / "rounds.json").write_text(json.dumps(figures, indent=1), "utf-8")
     draw(results, arguments.output / "rounds.png")
 
 

@@ -132,7 +132,7 @@ def compilation() -> dict[str, float]:
 def _run(arguments: list[str], **environment: str) -> str:
     command = [sys.executable, *arguments]
     done = subprocess.run(
-        command, cwd=ROOT, env=os.environ | environment, stdout=subprocess.PIPE, text=True
+        command, cwd=ROOT, env=os.environ | environment, stdout=subprocess.PIPE, encoding="utf-8"
     )
     if done.returncode:
         raise SystemExit(f"{command} ended with {done.returncode}")

@@ -26,7 +26,7 @@ def start(*arguments: str | os.PathLike, **options) -> subprocess.Popen:
 def start_program(*command: str | os.PathLike, **options) -> subprocess.Popen:
     """Start any program, as the leader of a process group of its own."""
     usual = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "cwd": ROOT}
-    usual |= {"text": True, "encoding": "utf-8", "start_new_session": True}
+    usual |= {"encoding": "utf-8", "start_new_session": True}
     process = subprocess.Popen([*map(str, command)], **usual | options)
     _started.append(process)
     return process

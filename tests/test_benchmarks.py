@@ -273,7 +273,7 @@ def test_race_trains_and_draws(monkeypatch, capsys, tmp_path):
     race.main()
     rows = [line for line in capsys.readouterr().out.splitlines() if "fastmnist |" in line]
     assert [row.split()[1] for row in rows] == list(race.RECIPES)
-    [run] = json.loads((tmp_path / "race.json").read_text())["quick"]["fastmnist"]
+    [run] = json.loads((tmp_path / "race.json").read_text("utf-8"))["quick"]["fastmnist"]
     assert len(run["accuracy"]) == 1
     assert 0 < run["since_ready"][0] < run["since_start"][0]
     assert (tmp_path / "race.png").read_bytes().startswith(b"\x89PNG")

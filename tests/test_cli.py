@@ -29,7 +29,7 @@ def write_csv(path, dataset, *, labels=True):
     rows = dataset.images.reshape(len(dataset), -1)
     if labels:
         rows = np.column_stack([dataset.labels, rows])
-    path.write_text("\n".join(",".join(map(str, row)) for row in rows))
+    path.write_text("\n".join(",".join(map(str, row)) for row in rows), "utf-8")
     return str(path)
 
 
@@ -208,7 +208,7 @@ def test_predictions_are_written_as_kaggle_takes_them(csv, trained, tmp_path, ca
     assert main(["predict", str(trained), unlabelled, "--submission", "submission.csv"]) == 0
 
     assert capsys.readouterr().out == ""
-    header, *rows = (tmp_path / "submission.csv").read_text().splitlines()
+    header, *rows = (tmp_path / "submission.csv").read_text("utf-8").splitlines()
     assert header == "ImageId,Label"
     predicted = MLP.load(trained).predict(images.images)
     assert rows == [f"{number},{label}" for number, label in enumerate(predicted, 1)]
@@ -447,7 +447,7 @@ def test_predict_reads_pictures(trained, tmp_path, capsys):
 def test_predict_reads_csv_files_and_goes_on_after_a_bad_one(trained, tmp_path, capsys):
     digits = datasets.generate(3, seed=3)
     write_csv(tmp_path / "three.csv", digits, labels=False)
-    (tmp_path / "bad.csv").write_text("1,2,3")
+    (tmp_path / "bad.csv").write_text("1,2,3", "utf-8")
     P = MLP.load(trained).predict_proba(digits.images)
 
     assert main(["predict", str(trained), "bad.csv", "none.csv", "three.csv", "--json"]) == 1
@@ -469,10 +469,10 @@ def test_predict_reads_csv_files_and_goes_on_after_a_bad_one(trained, tmp_path, 
 
 
 def test_predict_answers_with_the_names_of_the_classes(trained, tmp_path, capsys):
-    record = json.loads(trained.with_suffix(".json").read_text())
+    record = json.loads(trained.with_suffix(".json").read_text("utf-8"))
     record["class_names"] = [f"class {number}" for number in range(10)]
     MLP.load(trained).save(tmp_path / "named.npz")
-    (tmp_path / "named.json").write_text(json.dumps(record))
+    (tmp_path / "named.json").write_text(json.dumps(record), "utf-8")
     write_csv(tmp_path / "one.csv", datasets.generate(1), labels=False)
 
     assert main(["predict", "named.npz", "one.csv"]) == 0
@@ -485,7 +485,7 @@ def test_an_unrelated_file_beside_a_model_is_ignored_with_a_warning(
     content, csv, trained, tmp_path, capsys
 ):
     MLP.load(trained).save(tmp_path / "model.npz")
-    (tmp_path / "model.json").write_text(content)
+    (tmp_path / "model.json").write_text(content, "utf-8")
     write_csv(tmp_path / "one.csv", datasets.generate(1), labels=False)
 
     for command in ("predict model.npz one.csv", f"evaluate model.npz --data {csv} --json"):
@@ -498,7 +498,7 @@ def test_an_unrelated_file_beside_a_model_is_ignored_with_a_warning(
     for warning in warnings:
         assert warning.startswith("fastmnist: warning: model.json: not the record of a training")
         assert warning.endswith("; it is ignored")
-    assert (tmp_path / "model.json").read_text() == content
+    assert (tmp_path / "model.json").read_text("utf-8") == content
 
 
 @pytest.mark.parametrize("ending", PICTURES)
@@ -629,7 +629,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(arguments, message, capsys, tmp
 def test_failures_are_one_line_and_exit_code_1(arguments, message, capsys, tmp_path):
     (tmp_path / "folder.npz").mkdir()
     for name in ("bad.csv", "bad.npz", "bad.json", "file"):
-        (tmp_path / name).write_text("1,2,3")
+        (tmp_path / name).write_text("1,2,3", "utf-8")
     before = sorted(tmp_path.iterdir())
 
     assert main(arguments.split()) == 1

@@ -196,10 +196,10 @@ def elsewhere(folder, *, workers=1):
     started = [start("scheduler", "--host", "127.0.0.1", "--port", "0")]
     started += [start("worker", "--nthreads", "1", "--no-nanny") for _ in range(workers)]
     try:
-        while not (told.exists() and told.read_text().endswith("}")):
+        while not (told.exists() and told.read_text("utf-8").endswith("}")):
             assert started[0].poll() is None
             time.sleep(0.02)
-        address = json.loads(told.read_text())["address"]
+        address = json.loads(told.read_text("utf-8"))["address"]
         with distributed.Client(address) as client:
             client.wait_for_workers(workers)
         yield started[0], address
@@ -472,7 +472,10 @@ def wait_until_gone(session):
 
     def running():
         for number in filter(str.isdigit, os.listdir("/proc")):
-            with contextlib.suppress(OSError), open(f"/proc/{number}/stat") as stat:
+            with (
+                contextlib.suppress(OSError),
+                open(f"/proc/{number}/stat", encoding="utf-8") as stat,
+            ):
                 state, _, _, theirs = stat.read().rpartition(")")[2].split()[:4]
                 if int(theirs) == session and state != "Z":
                     yield number

@@ -37,7 +37,7 @@ def fresh(tmp_path, monkeypatch):
     monkeypatch.setattr(jit, "_warned", [])
     jit.folder.cache_clear()
     source = tmp_path / "small.py"
-    source.write_text(SMALL)
+    source.write_text(SMALL, "utf-8")
 
     def run():
         """Hits and misses of the cache; a new import is to Numba what a new process is."""
@@ -108,7 +108,7 @@ def test_a_folder_that_vanishes_costs_a_compilation(fresh):
 
 
 def test_a_file_in_the_folders_place_is_warned_of_once(fresh, tmp_path):
-    (tmp_path / "cache").write_text("not a folder")
+    (tmp_path / "cache").write_text("not a folder", "utf-8")
     with pytest.warns(UserWarning, match="compiled kernels cannot be kept") as caught:
         assert fresh() == (0, 1)
     assert len(caught) == 1
@@ -201,9 +201,9 @@ def copy(tmp_path):
         *hashed,
     ):
         shutil.copy(PACKAGE / name, root / "fastmnist" / name)
-    (kernels / "__init__.py").write_text("")
-    (kernels / "caller.py").write_text(CALLER)
-    (kernels / "callee.py").write_text(CALLEE.format(2))
+    (kernels / "__init__.py").write_text("", "utf-8")
+    (kernels / "caller.py").write_text(CALLER, "utf-8")
+    (kernels / "callee.py").write_text(CALLEE.format(2), "utf-8")
     return root
 
 
@@ -233,10 +233,10 @@ def test_an_edited_callee_in_another_file_is_not_forgotten(copy, tmp_path):
     assert finish(start(copy, CALL, cache)) == (41, True)
     assert finish(start(copy, CALL, cache)) == (41, False)
     times = callee.stat().st_atime, callee.stat().st_mtime
-    callee.write_text(CALLEE.format(3))  # as many bytes, and as old as it was
+    callee.write_text(CALLEE.format(3), "utf-8")  # as many bytes, and as old as it was
     os.utime(callee, times)
     assert finish(start(copy, CALL, cache)) == (61, True)
-    callee.write_text(CALLEE.format(2))
+    callee.write_text(CALLEE.format(2), "utf-8")
     assert finish(start(copy, CALL, cache)) == (41, False)
 
 

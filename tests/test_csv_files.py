@@ -31,7 +31,7 @@ def lines(images, labels=None, names=True):
 
 
 def write(path, cells, comma=",", end="\n"):
-    path.write_text("".join(comma.join(line) + end for line in cells), newline="")
+    path.write_text("".join(comma.join(line) + end for line in cells), newline="", encoding="utf-8")
     return path
 
 
@@ -217,8 +217,8 @@ def test_endless_lines_take_no_memory(tmp_path, figure):
         file.truncate(2**33)  # 8 GiB of zero bytes that take no room on the disk
         file.write(b"1,")
     (tmp_path / "columns.csv").write_bytes(b"0," * 1_000_000 + b"0\n")
-    (tmp_path / "names.csv").write_text(",".join(f"pixel{i}" for i in range(1_000_000)))
-    (tmp_path / "later.csv").write_text(",".join(["0"] * 784) + "\n" + "0" * 2**22)
+    (tmp_path / "names.csv").write_text(",".join(f"pixel{i}" for i in range(1_000_000)), "utf-8")
+    (tmp_path / "later.csv").write_text(",".join(["0"] * 784) + "\n" + "0" * 2**22, "utf-8")
     code = """
 import sys
 from fastmnist import csv_files

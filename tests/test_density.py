@@ -50,7 +50,7 @@ def test_the_command_prints_a_table_and_saves_figures_and_picture(monkeypatch, t
     table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     assert len(table) == 2 + 2 * 2
     assert len({line.count("|") for line in table}) == 1
-    seconds = json.loads((tmp_path / "density.json").read_text())["seconds"]
+    seconds = json.loads((tmp_path / "density.json").read_text("utf-8"))["seconds"]
     assert {kind: set(curves) for kind, curves in seconds.items()} == {
         kind: {"chosen", "packed", "dense"} for kind in ("uint8", "float32")
     }

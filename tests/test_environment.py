@@ -68,7 +68,7 @@ def test_any_change_of_a_source_gives_another_cache(tmp_path, monkeypatch):
     names = [jit.folder.__wrapped__().name]
     assert jit.folder.__wrapped__().name == names[0]
     for source in ("kernels/step.py", "kernels/vectors.py", "counter_based.py", "parameters.py"):
-        (package / source).write_text("changed")
+        (package / source).write_text("changed", "utf-8")
         names.append(jit.folder.__wrapped__().name)
     monkeypatch.setattr(numba, "__version__", "0.0")
     names.append(jit.folder.__wrapped__().name)

@@ -40,7 +40,7 @@ def test_the_command_prints_a_table_and_saves_figures_and_picture(monkeypatch, t
     monkeypatch.setattr(sys, "argv", ["growth", *arguments])
     growth.main()
     table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
-    saved = json.loads((tmp_path / "growth.json").read_text())["panels"]
+    saved = json.loads((tmp_path / "growth.json").read_text("utf-8"))["panels"]
     assert len(saved) == 6
     assert len(table) == 2 + sum(map(len, saved.values()))
     assert len({line.count("|") for line in table}) == 1

@@ -32,7 +32,7 @@ def test_on_kaggle_it_writes_a_submission(tmp_path):
 
     nbclient.NotebookClient(notebook, **options).execute()
 
-    first, *rows = (tmp_path / "submission.csv").read_text().splitlines()
+    first, *rows = (tmp_path / "submission.csv").read_text("utf-8").splitlines()
     assert first == "ImageId,Label"
     numbers, predicted = np.array([row.split(",") for row in rows], int).T
     np.testing.assert_array_equal(numbers, np.arange(1, 501))

@@ -43,7 +43,7 @@ COMMANDS = {
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
 @pytest.mark.parametrize("name", ["train --json", "recipes", "help"])
 def test_output_to_a_full_disk_fails_with_1(name, files):
-    with open("/dev/full", "w") as full:
+    with open("/dev/full", "w", encoding="utf-8") as full:
         done = processes.run(*COMMAND, "-q", *COMMANDS[name], stdout=full, cwd=files)
     assert done.returncode == 1
     assert done.stderr.endswith(FULL)
@@ -53,7 +53,7 @@ def test_output_to_a_full_disk_fails_with_1(name, files):
 @pytest.mark.fault(row=101)
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
 def test_messages_to_a_full_disk_fail_with_1(files):
-    with open("/dev/full", "w") as full:
+    with open("/dev/full", "w", encoding="utf-8") as full:
         done = processes.run(*COMMAND, *TRAIN, stderr=full, cwd=files)
     assert done.returncode == 1
 

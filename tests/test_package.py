@@ -59,7 +59,7 @@ def test_every_public_name_for_clusters_is_there_and_documented():
 
 
 def test_all_extras_are_in_all():
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"][
         "optional-dependencies"
     ]
     assert extras.pop("all") == [f"fastmnist[{','.join(sorted(extras))}]"]
@@ -76,7 +76,7 @@ def test_a_name_that_is_not_there_is_an_attribute_error():
 
 
 def test_metadata_is_whole():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     assert project["license"] == "MIT"
     assert fm.__version__.count(".") == 2
     assert (ROOT / "fastmnist" / "py.typed").exists()
@@ -84,5 +84,5 @@ def test_metadata_is_whole():
 
 def test_readme_and_ci_run_the_same_tests():
     command = "python -m pytest -n auto"
-    assert f"--group test && {command}\n" in (ROOT / "README.md").read_text()
-    assert (ROOT / ".ci" / "run").read_text().endswith(f"\n{command}\n")
+    assert f"--group test && {command}\n" in (ROOT / "README.md").read_text("utf-8")
+    assert (ROOT / ".ci" / "run").read_text("utf-8").endswith(f"\n{command}\n")

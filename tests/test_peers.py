@@ -77,10 +77,10 @@ def test_the_command_saves_numbers_table_and_picture(monkeypatch, tmp_path, caps
     peers.main()
 
     out = capsys.readouterr().out
-    saved = json.loads((tmp_path / "peers.json").read_text())
+    saved = json.loads((tmp_path / "peers.json").read_text("utf-8"))
     assert [len(seconds) for seconds in saved["rows"][0]["seconds"].values()] == [2, 2]
     assert saved["conditions"]["threads"] == 2
-    title, _, table = (tmp_path / "peers.md").read_text().partition("\n\n")
+    title, _, table = (tmp_path / "peers.md").read_text("utf-8").partition("\n\n")
     assert title.startswith("# ")
     assert table.strip() in out
     assert (tmp_path / "peers.png").read_bytes().startswith(b"\x89PNG")

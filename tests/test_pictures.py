@@ -175,7 +175,7 @@ def _empty(path):
 
 
 def _text(path):
-    path.write_text("seven")
+    path.write_text("seven", "utf-8")
 
 
 def _cut(path):

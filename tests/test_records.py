@@ -60,7 +60,7 @@ def test_other_files_are_refused(content, tmp_path):
 )
 def test_a_record_with_a_wrong_field_is_refused(field, value, tmp_path):
     path = tmp_path / "model.json"
-    path.write_text(json.dumps(a_record().as_dict() | {field: value}))
+    path.write_text(json.dumps(a_record().as_dict() | {field: value}), "utf-8")
 
     with pytest.raises(DataError, match=r"model\.json: not the record of a training"):
         Record.load(path)

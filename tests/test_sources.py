@@ -33,7 +33,7 @@ def folders(tmp_path):
     """Five folders of digits, one of them zipped, and a file that belongs to none."""
     path = tmp_path / "digits"
     path.mkdir()
-    (path / "README").write_text("what this is")
+    (path / "README").write_text("what this is", "utf-8")
     for number in (3, 0, 4, 1, 2):
         data = datasets.generate(20 + number, seed=number)
         write(path / f"part-{number}", data, zipped=number == 2)
@@ -157,7 +157,7 @@ def test_a_folder_without_folders_is_an_error(tmp_path):
         Folder(tmp_path)
     with pytest.raises(DataError, match="nowhere: No such file or directory"):
         Folder(tmp_path / "nowhere")
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", "utf-8")
     with pytest.raises(DataError, match="file: Not a directory"):
         Folder(tmp_path / "file")
 

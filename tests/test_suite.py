@@ -36,7 +36,7 @@ def test_a_test_that_hangs_ends_and_tells_where_every_thread_stands(tmp_path, wa
     for file in ("conftest.py", "patching.py", "processes.py", "unchanged.py"):
         shutil.copy(HERE / file, tmp_path)
     shutil.copy(HERE.parent / "pyproject.toml", tmp_path)
-    (tmp_path / "test_it.py").write_text(HANGS)
+    (tmp_path / "test_it.py").write_text(HANGS, "utf-8")
     done = processes.run("-m", "pytest", *way, "test_it.py", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr.count("in never") == 2

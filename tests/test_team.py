@@ -213,6 +213,6 @@ def test_thread_count():
 def test_the_quota_of_a_container(monkeypatch, tmp_path, files, quota):
     (tmp_path / "cpu").mkdir()
     for file, text in files.items():
-        (tmp_path / file).write_text(text)
+        (tmp_path / file).write_text(text, "utf-8")
     monkeypatch.setattr(team, "Path", lambda _: tmp_path)
     assert team._container_quota.__wrapped__() == quota

@@ -104,7 +104,7 @@ def test_a_stream_without_an_encoding_is_written_to_as_it_is(monkeypatch):
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
 def test_what_cannot_be_written_is_told_once(monkeypatch, capsys):
-    with open("/dev/full", "w") as full:
+    with open("/dev/full", "w", encoding="utf-8") as full:
         monkeypatch.setattr(sys, "stdout", full)
         assert terminal.run(lambda: print("lost") or 0) == 1
         assert terminal.run(lambda: print("dropped") or 0) == 0  # nobody wants it any more

@@ -91,11 +91,11 @@ def save(rows: list[Row], conditions: dict[str, Any], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     names = [name for name in CONTENDERS if any(name in row.seconds for row in rows)]
     results = {"conditions": conditions, "rows": [row.as_dict() for row in rows]}
-    (folder / "peers.json").write_text(json.dumps(results, indent=2) + "\n")
+    (folder / "peers.json").write_text(json.dumps(results, indent=2) + "\n", "utf-8")
     lines = [row.markdown(names) for row in rows]
     title = "# An epoch beside other libraries"
     table = f"{title}\n\n{conditions['sentence']}\n\n{header(names)}\n" + "\n".join(lines) + "\n"
-    (folder / "peers.md").write_text(table)
+    (folder / "peers.md").write_text(table, "utf-8")
     _draw(rows, names, folder / "peers.png")
 
 

@@ -52,7 +52,7 @@ def _fuzz(name: str, guided: bool, executions: int, seed: int) -> tuple[str, boo
     place = memory if memory.is_dir() else None
     with (
         tempfile.TemporaryDirectory(dir=place) as folder,
-        tempfile.TemporaryFile("w+", errors="replace") as output,
+        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output,
     ):
         begun = time.perf_counter()
         done = subprocess.run(

@@ -106,7 +106,7 @@ def peak(*, anew: bool = False) -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     if anew:
         with suppress(OSError):  # where that may not be written, it is the most ever
-            Path("/proc/self/clear_refs").write_text("5")
+            Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     with open("/proc/self/status", "rb") as file:
         status = file.read()
     at = status.index(b"VmHWM:") + 6
