@@ -142,7 +142,7 @@ def test_fails():
 
 def test_a_soak_tells_what_failed_and_what_was_left(tmp_path):
     test = tmp_path / "test_it.py"
-    test.write_text(FAULTY)
+    test.write_text(FAULTY, "utf-8")
     output = ("--output", tmp_path / "soak")
     command = ("-m", "tests.soak", "--runs", "1", "--busy", "1", *output, test, "-W", "ignore")
     done = processes.run(*command)
@@ -156,6 +156,6 @@ def test_a_soak_tells_what_failed_and_what_was_left(tmp_path):
 
 def test_a_soak_that_passes(tmp_path):
     test = tmp_path / "test_it.py"
-    test.write_text("def test_it(): pass")
+    test.write_text("def test_it(): pass", "utf-8")
     command = ("-m", "tests.soak", "--runs", "1", "--busy", "0", "--output", tmp_path, test)
     assert "1 of 1 passed" in processes.succeeds(*command)
