@@ -50,6 +50,32 @@ def pytest_configure(config):
         config.add_cleanup(folder.cleanup)
 
 
+# In parallel, each process takes tests that stand side by side, until it takes some of another's:
+# what a file's tests share is then made once, not by every process.
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    from xdist.scheduler import WorkStealingScheduling
+
+    chosen = config.getoption("dist") != "load"  # what -n alone means
+    return None if chosen else WorkStealingScheduling(config, log)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config):
+    """Compile what tests of most files need, or all their processes begin with the same."""
+    if config.option.file_or_dir or UNCOMPILED:
+        return
+    with processes.none_left():
+        programs = [
+            processes.start("-c", f"import fastmnist; fastmnist.warmup(augmentation={distorted})")
+            for distorted in (False, True)
+        ]
+        for program in programs:
+            processes.finish(program)
+
+
 def pytest_make_parametrize_id(val):
     """Bytes by their number: what gzip makes holds the time, and tests would change their names."""
     return f"{len(val)} bytes" if isinstance(val, bytes) else None
