@@ -132,6 +132,7 @@ def main() -> None:
     }
     (arguments.output / "communication.json").write_text(json.dumps(figures, indent=1), "utf-8")
     draw(model, arguments.output / "communication.png")
+    print(f"\nSaved in {arguments.output}: communication.json and communication.png")
 
 
 @contextmanager

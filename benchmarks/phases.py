@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from operator import itemgetter
 
 import numpy as np
 
@@ -50,19 +51,19 @@ def phases(network: str, batch: int, threads: int, rounds: int, images: int) -> 
     params = fm.MLP(workloads.sizes(network), seed=0).params
     rows, labels = kernels.prepare(workloads.pixels(images)), workloads.labels(images)
     order = np.random.default_rng(0).permutation(images)
-    best, shares = float("inf"), np.zeros(len(PHASES))
-    for _ in range(rounds):
+
+    def epoch() -> tuple[float, np.ndarray]:
         ticks = [new_ticks() for _ in range(threads)]
         started = time.perf_counter()
         kernels._train(
             params, rows, labels, learning_rate=workloads.RATE, batch_size=batch, optimizer=SGD(),
             order=order, threads=threads, ticks=ticks,
         )  # fmt: skip
-        seconds = time.perf_counter() - started
-        if seconds < best:
-            total = np.sum(ticks, axis=0)[: len(PHASES)]
-            best, shares = seconds, total / total.sum()
-    return list(best * shares)
+        return time.perf_counter() - started, np.sum(ticks, axis=0)[: len(PHASES)]
+
+    epoch()  # compiles
+    seconds, ticks = min((epoch() for _ in range(rounds)), key=itemgetter(0))
+    return list(seconds * ticks / ticks.sum())
 
 
 if __name__ == "__main__":

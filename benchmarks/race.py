@@ -22,6 +22,7 @@ from benchmarks import THREADS, workloads
 from benchmarks.conditions import machine
 from benchmarks.peers.course import Course
 from benchmarks.peers.turns import keep_to_processors
+from fastmnist import recipes
 
 RUNNERS = {"fastmnist": "with_fastmnist", "PyTorch compiled": "with_pytorch", "JAX": "with_jax"}
 RECIPES = ("quick", "default", "accurate")
@@ -30,7 +31,9 @@ COLOURS = {"fastmnist": "#d55e00", "PyTorch compiled": "#0072b2", "JAX": "#009e7
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
-    parser.add_argument("--recipes", nargs="+", default=RECIPES, metavar="NAME")
+    parser.add_argument(
+        "--recipes", nargs="+", choices=recipes.RECIPES, default=RECIPES, metavar="NAME"
+    )
     parser.add_argument("--only", nargs="+", choices=RUNNERS, default=list(RUNNERS), metavar="NAME")
     parser.add_argument("--rounds", type=int, default=3, help="trainings of each (default: 3)")
     parser.add_argument("--epochs", type=int, help="for a trial: fewer than the recipe has")
@@ -133,7 +136,7 @@ def save(runs: dict[str, dict[str, list[dict[str, Any]]]], folder: Path) -> None
         "since_ready": "from data in memory, everything compiled",
     }
     for ax, clock in zip(figure.subplots(1, 2, sharey=True), titles, strict=True):
-        for recipe, marker in zip(runs, "os^D", strict=False):
+        for recipe, marker in zip(runs, "os^Dv*", strict=False):
             for name, turns in runs[recipe].items():
                 first = turns[0]
                 errors = [100 * (1 - accuracy) for accuracy in first["accuracy"]]

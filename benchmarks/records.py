@@ -36,14 +36,16 @@ class Scores:
     @property
     def accuracy(self) -> str:
         """Mean, standard deviation and range, per cent."""
-        spread = statistics.stdev(self.percent) if len(self.percent) > 1 else 0.0
+        mean = f"{statistics.mean(self.percent):.2f} %"
+        if len(self.percent) == 1:
+            return mean
         worst, best = min(self.percent), max(self.percent)
-        return f"{statistics.mean(self.percent):.2f} % ± {spread:.2f} ({worst:.2f} to {best:.2f})"
+        return f"{mean} ± {statistics.stdev(self.percent):.2f} ({worst:.2f} to {best:.2f})"
 
-    def p(self, bar: float) -> float:
+    def p(self, bar: float) -> float | None:
         """How probable such a mean is if the true one is no better than `bar`: one-sided t-test."""
         if len(set(self.percent)) == 1:  # no spread to judge by
-            return float("nan")
+            return None
         return float(stats.ttest_1samp(self.percent, bar, alternative="greater").pvalue)
 
 
@@ -74,8 +76,10 @@ def row(name: str, seeds: int, bar: float, epochs: int | None = None) -> str:
     epoch = (before + plain_epoch()) / 2
     seconds = statistics.median(found.seconds)
     calibration = f"{100 * statistics.mean(found.calibration):.1f} %"
+    p = found.p(bar)
+    judged = "not known" if p is None else f"{p:.1g}"
     return (
-        f"| {name} | {seeds} | {found.accuracy} | {bar:g} % | {found.p(bar):.1g} | {calibration} | "
+        f"| {name} | {seeds} | {found.accuracy} | {bar:g} % | {judged} | {calibration} | "
         f"{seconds:.2f} | {seconds / epoch:.1f} |"
     )
 

@@ -93,6 +93,7 @@ def main() -> None:
     figures = {title: [asdict(point) for point in points] for title, points in results.items()}
     (arguments.output / "rounds.json").write_text(json.dumps(figures, indent=1), "utf-8")
     draw(results, arguments.output / "rounds.png")
+    print(f"Saved in {arguments.output}: rounds.json and rounds.png")
 
 
 def measured(
@@ -115,7 +116,7 @@ def measured(
             seed=seed,
         )
         read.append(fm.evaluate(model, test).accuracy)
-        seconds += history.seconds[1:]
+        seconds += history.seconds[1:] or history.seconds  # the first one opens the data, too
     samples = shards * rounds * case.steps * BATCH
     return Point(shards, rounds, samples, read, statistics.median(seconds))
 

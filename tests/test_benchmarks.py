@@ -3,12 +3,12 @@
 import json
 import re
 import sys
+from contextlib import nullcontext
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
-import processes
 import pytest
 
 import fastmnist as fm
@@ -38,23 +38,9 @@ IMAGES = 600  # ragged: 600 = 4 * 128 + 88
 @pytest.fixture(scope="module", autouse=True)
 def synthetic_data():
     """The data that every machine has."""
-    cached = workloads.data, workloads.forward, workloads.loss_and_gradients, workloads._prepared
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("FASTMNIST_DATA", raising=False)
-        for function in cached:
-            function.cache_clear()
         yield
-    for function in cached:
-        function.cache_clear()
-
-
-def test_asv_accepts_the_benchmarks():
-    pytest.importorskip("asv")
-    environment = processes.environment(ASV_PYTHONPATH=str(ROOT))  # asv ignores PYTHONPATH
-    command = ("-m", "asv", "check", "-E", f"existing:{sys.executable}")
-    done = processes.run(*command, env=environment)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "No problems found" in done.stdout
 
 
 @pytest.mark.parametrize("network", workloads.NETWORKS)
@@ -171,7 +157,7 @@ def test_what_is_called_denormal_is_so_to_the_end(name):
 
 def test_phases_prints_what_adds_up_to_the_epoch(monkeypatch, capsys):
     arguments = ["--networks", "784-10-10", "--batches", "128", "--images", str(IMAGES)]
-    monkeypatch.setattr(sys, "argv", ["phases", *arguments, "--rounds", "2"])
+    monkeypatch.setattr(sys, "argv", ["phases", *arguments, "--rounds", "1"])
     phases.main()
     _, _, header, _, *rows = capsys.readouterr().out.splitlines()
     assert [row.split("|")[3].strip() for row in rows] == ["1", "2"]  # threads
@@ -250,7 +236,16 @@ def test_a_record_stands_when_its_mean_beats_the_bar():
     assert p(98.1, 98.2, 98.15, 98.12) < 0.01
     assert p(97.9, 98.2, 98.05, 98.0) > 0.01
     assert p(97.5, 97.6, 97.4, 97.5) > 0.99
-    assert np.isnan(p(99.0))
+    assert p(99.0) is None
+
+
+def test_a_record_of_one_seed_has_no_spread_and_is_not_judged(monkeypatch):
+    one = records.Scores([98.5], [0.1], [1.0])
+    monkeypatch.setattr(records, "plain_epoch", lambda: 0.1)
+    monkeypatch.setattr(records, "scores", lambda *_: one)
+    monkeypatch.setattr(fm, "load", lambda name: fm.datasets.Split(None, None))
+    row = records.row("quick", 1, 98.0)
+    assert row == "| quick | 1 | 98.50 % | 98 % | not known | 10.0 % | 1.00 | 10.0 |"
 
 
 def test_records_file_and_recipes_agree():
@@ -264,6 +259,18 @@ def test_records_file_and_recipes_agree():
         assert f" {wanted.seconds:g} " in row
         assert wanted.accuracy > records.BARS[name][0]
         assert wanted.seeds >= records.BARS[name][1]
+
+
+def test_every_recipe_has_a_marker_in_the_picture_of_the_race(monkeypatch, tmp_path):
+    pytest.importorskip("matplotlib")
+    from matplotlib.axes import Axes
+
+    drawn = []
+    monkeypatch.setattr(Axes, "plot", lambda self, *_, label, **__: drawn.append(label))
+    monkeypatch.setattr("matplotlib.figure.Figure.legend", lambda *_, **__: None)
+    run = {"accuracy": [0.9], "since_start": [2.0], "since_ready": [1.0]}
+    race.save({name: {"fastmnist": [run]} for name in RECIPES}, tmp_path)
+    assert len(set(drawn)) == len(RECIPES)
 
 
 def test_race_trains_and_draws(monkeypatch, capsys, tmp_path):
@@ -289,6 +296,49 @@ def test_estimators_prints_a_table(monkeypatch, capsys):
         *("fastmnist", "scikit-learn") * 2
     ]
     assert first.split("|")[4].strip() == third.split("|")[4].strip() == "1.0"
+
+
+def test_rounds_prints_tables_and_tells_where_it_saved(monkeypatch, capsys, tmp_path, client):
+    from benchmarks import rounds
+
+    monkeypatch.setattr(fm.distributed, "connect", lambda address: nullcontext(client))
+    train, test = (part[:IMAGES] for part in workloads.data())
+    monkeypatch.setattr(workloads, "data", lambda: (train, test))
+    one_of_each = ["--seeds", "1", "--shards", "1", "--rounds", "1", "--steps", "1"]
+    few = ["--samples", "2000", "--output", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["rounds", *one_of_each, *few])
+    rounds.main()
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("| 1 | 1 |") for line in lines) == 2
+    assert last == f"Saved in {tmp_path}: rounds.json and rounds.png"
+    assert len(json.loads((tmp_path / "rounds.json").read_text())) == 2
+    assert (tmp_path / "rounds.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_communication_finds_its_model_and_tells_where_it_saved(monkeypatch, capsys, tmp_path):
+    pytest.importorskip("distributed")
+    from benchmarks import communication
+
+    true = communication.Model(0.01, 0.002, 6, 2e-9, 2.5, 2000)
+
+    def measured(client, links, network, workers, link, steps, arguments):
+        size = communication._bytes(network)
+        passed, seconds = true.bytes(workers, size), true.seconds(workers, size, *link)
+        seconds += 1e-4 * (steps - 1)
+        return communication.Round(network, workers, *link, steps, size, passed, seconds)
+
+    monkeypatch.setattr(communication, "hosts", lambda workers: nullcontext((None, None)))
+    monkeypatch.setattr(communication, "measured", measured)
+    one_of_each = ["--rounds", "1", "--workers", "1", "--networks", "784-128-10"]
+    monkeypatch.setattr(sys, "argv", ["communication", *one_of_each, "--output", str(tmp_path)])
+    communication.main()
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert last == f"Saved in {tmp_path}: communication.json and communication.png"
+    checked = [line.split("|") for line in lines if line.startswith("| 784-256-64-10 ")]
+    assert len(checked) == 2
+    for cells in checked:
+        took, told = (float(cell.split()[0]) for cell in cells[5:7])
+        assert told == pytest.approx(took, rel=0.02)
 
 
 @pytest.mark.filterwarnings("ignore")  # those of other packages

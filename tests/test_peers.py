@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -66,6 +67,25 @@ def test_a_contender_that_fails_is_named():
         contenders(["fastmnist kernels"], Problem("784-hidden-10", 32, 100)),
     ):
         pass
+
+
+@pytest.mark.parametrize("only", [("fastmnist kernels",), ("fastmnist reference",)])
+def test_any_choice_is_shown_beside_the_kernels(monkeypatch, tmp_path, capsys, only):
+    seen = []
+
+    def compare(problem, names, rounds):
+        seen.extend(names)
+        return replace(ROW, seconds={name: SECONDS[name] for name in names})
+
+    monkeypatch.setattr(peers, "compare", compare)
+    one = ["--networks", "784-10", "--batches", "128", "--only", *only, "--output", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["peers", *one])
+    peers.main()
+    assert seen == list(dict.fromkeys(["fastmnist kernels", *only]))
+    *_, last = capsys.readouterr().out.splitlines()
+    saved = [path.name for path in sorted(tmp_path.iterdir())]
+    assert last == f"Saved in {tmp_path}: {', '.join(saved)}"
+    assert ("peers.png" in saved) == (len(seen) > 1)
 
 
 def test_the_command_saves_numbers_table_and_picture(monkeypatch, tmp_path, capsys):

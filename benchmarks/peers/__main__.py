@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks import THREADS, workloads
 from benchmarks.conditions import machine, versions
-from benchmarks.peers import CONTENDERS, OURS
+from benchmarks.peers import CONTENDERS, KERNELS, OURS
 from benchmarks.peers.problem import Problem
 from benchmarks.peers.report import Row, header, save
 from benchmarks.peers.turns import contenders
@@ -31,13 +31,17 @@ def main() -> None:
     parser.add_argument(
         "--densities", nargs="+", type=float, metavar="X", help="random pixels instead of MNIST"
     )
-    parser.add_argument("--only", nargs="+", choices=CONTENDERS, metavar="NAME")
+    parser.add_argument(
+        "--only", nargs="+", choices=CONTENDERS, metavar="NAME", help=f"beside {KERNELS}"
+    )
     parser.add_argument("--rounds", type=int, default=7, help="epochs of each (default: 7)")
     parser.add_argument("--images", type=int, default=workloads.IMAGES, help="in an epoch")
     parser.add_argument("--output", type=Path, default=Path("peers"), metavar="FOLDER")
     arguments = parser.parse_args()
 
-    names = [name for name in arguments.only or CONTENDERS if installed(name)]
+    # whoever is chosen is shown in times of the kernels
+    chosen = dict.fromkeys([KERNELS, *(arguments.only or CONTENDERS)])
+    names = [name for name in chosen if installed(name)]
     data = "random pixels" if arguments.densities else workloads.data_name()
     about = conditions(data, arguments.images, arguments.rounds)
     print(about["sentence"], end="\n\n")
@@ -49,8 +53,8 @@ def main() -> None:
                 problem = Problem(network, batch, arguments.images, density)
                 rows.append(compare(problem, names, arguments.rounds))
                 print(rows[-1].markdown(names), flush=True)
-    save(rows, about, arguments.output)
-    print(f"\nSaved in {arguments.output}: peers.json, peers.md and peers.png")
+    files = save(rows, about, arguments.output)
+    print(f"\nSaved in {arguments.output}: {', '.join(files)}")
 
 
 def installed(name: str) -> bool:

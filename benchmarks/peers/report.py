@@ -8,9 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers import CONTENDERS, OURS, SHOWN_ONLY
-
-KERNELS = OURS[0]
+from benchmarks.peers import CONTENDERS, KERNELS, OURS, SHOWN_ONLY
 
 
 @dataclass
@@ -86,8 +84,8 @@ def header(names: list[str]) -> str:
     return f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}"
 
 
-def save(rows: list[Row], conditions: dict[str, Any], folder: Path) -> None:
-    """peers.json, peers.md and peers.png."""
+def save(rows: list[Row], conditions: dict[str, Any], folder: Path) -> list[str]:
+    """Write numbers, table and, of more than the kernels alone, a picture; the files' names."""
     folder.mkdir(parents=True, exist_ok=True)
     names = [name for name in CONTENDERS if any(name in row.seconds for row in rows)]
     results = {"conditions": conditions, "rows": [row.as_dict() for row in rows]}
@@ -96,16 +94,19 @@ def save(rows: list[Row], conditions: dict[str, Any], folder: Path) -> None:
     title = "# An epoch beside other libraries"
     table = f"{title}\n\n{conditions['sentence']}\n\n{header(names)}\n" + "\n".join(lines) + "\n"
     (folder / "peers.md").write_text(table, "utf-8")
-    _draw(rows, names, folder / "peers.png")
+    others = [name for name in names if name != KERNELS]
+    if not others:
+        return ["peers.json", "peers.md"]
+    _draw(rows, others, folder / "peers.png")
+    return ["peers.json", "peers.md", "peers.png"]
 
 
-def _draw(rows: list[Row], names: list[str], path: Path) -> None:
+def _draw(rows: list[Row], others: list[str], path: Path) -> None:
     """How many times as long as the kernels each contender takes, one group of bars a row."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 1 + 0.7 * len(rows)), layout="constrained")
     axes = figure.subplots()
-    others = [name for name in names if name != KERNELS]
     height = 0.8 / len(others)
     for i, name in enumerate(others):
         at = [r + (i - (len(others) - 1) / 2) * height for r, row in enumerate(rows)]
