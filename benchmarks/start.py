@@ -11,19 +11,17 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 from functools import partial
 from pathlib import Path
 
 from benchmarks import THREADS, workloads
 from benchmarks.conditions import machine
+from benchmarks.suite.programs import peak_memory, result, run
 from benchmarks.timing import Taken, in_turns
 
-ROOT = Path(__file__).parent.parent
+COMPILATION = str(Path(__file__).with_name("compilation.py"))
 
 OURS = "fastmnist, an epoch and its evaluation"
 PEERS = {
@@ -31,14 +29,6 @@ PEERS = {
     "jax": "import jax",
     "sklearn": "import sklearn.neural_network",
 }
-
-RESULT = """
-import fastmnist as fm
-data = fm.load({source!r})
-model = fm.MLP([784, 128, 10], seed=0)
-fm.fit(model, data.train[:{images}], epochs=1, batch_size=128, threads={threads})
-report = fm.evaluate(model, data.test, threads={threads})
-"""
 
 IMPORTS = (
     "import fastmnist",
@@ -51,14 +41,6 @@ import numpy
 started = time.perf_counter()
 {}
 print(time.perf_counter() - started, int("numba" in sys.modules))
-"""
-
-# Linux keeps it: the most that this program had in memory. What `resource` tells of a child counts
-# the memory of the parent that started it, too.
-PEAK = """
-import os
-if os.path.exists("/proc/self/status"):
-    print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM:")))
 """
 
 
@@ -99,11 +81,6 @@ def main() -> None:
             print(compilation_row(number + 1, **compilation()), flush=True)
 
 
-def result(source: str, images: int = workloads.IMAGES) -> str:
-    """The program that goes from nothing to a result."""
-    return RESULT.format(source=source, images=images, threads=THREADS)
-
-
 def peers() -> dict[str, str]:
     """The programs that import what is installed of the others."""
     return {
@@ -111,32 +88,16 @@ def peers() -> dict[str, str]:
     }
 
 
-def peak_memory(script: str) -> float | None:
-    """Run it in a new process; its peak memory in MB, where the system tells."""
-    printed = _run(["-c", script + PEAK])
-    return int(printed) * 1024 / 1e6 if printed else None
-
-
 def imported(statement: str) -> tuple[float, bool]:
     """Seconds that an import takes when NumPy is there, in a new process; if it loads Numba."""
-    seconds, loaded = _run(["-c", IMPORT.format(statement)]).split()
+    seconds, loaded = run("-c", IMPORT.format(statement)).split()
     return float(seconds), loaded == "1"
 
 
 def compilation() -> dict[str, float]:
     """As `benchmarks.compilation` measures it, in a new process and into a new cache."""
     with tempfile.TemporaryDirectory() as cache:
-        return json.loads(_run(["-m", "benchmarks.compilation"], FASTMNIST_CACHE=cache))
-
-
-def _run(arguments: list[str], **environment: str) -> str:
-    command = [sys.executable, *arguments]
-    done = subprocess.run(
-        command, cwd=ROOT, env=os.environ | environment, stdout=subprocess.PIPE, encoding="utf-8"
-    )
-    if done.returncode:
-        raise SystemExit(f"{command} ended with {done.returncode}")
-    return done.stdout.strip()
+        return json.loads(run(COMPILATION, FASTMNIST_CACHE=cache))
 
 
 def row(name: str, taken: Taken, ours: float) -> str:

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.compiled
 @pytest.fixture(autouse=True)
 def few_synthetic_images(monkeypatch):
     data = fm.Dataset(*workloads.synthetic(300), "synthetic")
-    monkeypatch.setattr(workloads, "data", lambda: (data[:200], data[200:]))
+    monkeypatch.setattr(workloads, "data", lambda source=None: (data[:200], data[200:]))
     monkeypatch.setattr(workloads, "data_name", lambda: "synthetic")
 
 
@@ -72,6 +72,6 @@ def test_compilation_is_divided_between_numba_and_llvm(monkeypatch):
 
 def test_a_full_cache_is_refused(tmp_path):
     fm.warmup()
-    done = processes.run("-m", "benchmarks.compilation")
+    done = processes.run(start.COMPILATION)
     assert done.returncode == 1
     assert "nothing was compiled" in done.stderr

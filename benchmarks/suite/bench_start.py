@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from benchmarks import start, workloads
-from benchmarks.bench_network import DATA
+from . import programs, workloads
 
 EMPTY_CACHE = """
 import os, tempfile
@@ -15,7 +14,7 @@ os.environ["FASTMNIST_CACHE"] = folder.name
 class Start:
     """Each sample is taken in a new interpreter."""
 
-    version = workloads.VERSION
+    version = "3"
     timeout = 300
 
     def timeraw_import(self):
@@ -32,7 +31,7 @@ class Start:
 
 
 class WarmStart:
-    version = workloads.VERSION
+    version = "3"
     timeout = 300
 
     def setup_cache(self):
@@ -48,21 +47,19 @@ class WarmStart:
 class Result:
     """From nothing to a result: import, data, an epoch and its evaluation in a new process."""
 
-    params = (DATA,)
-    param_names = ("data",)
-    version = workloads.VERSION
+    version = "3"
     timeout = 300
 
     def setup_cache(self):
         """Compile, and bring the data into their cache; asv keeps the folder it is run in."""
-        source = workloads.saved(Path.cwd())
-        start.peak_memory(start.result(source))
+        source = workloads.saved(Path.cwd(), workloads.SYNTHETIC)
+        programs.peak_memory(programs.result(source))
         return source
 
-    def timeraw_result(self, source, _):
-        return start.result(source)
+    def timeraw_result(self, source):
+        return programs.result(source)
 
-    def track_peak_memory(self, source, _):
-        return start.peak_memory(start.result(source))
+    def track_peak_memory(self, source):
+        return programs.peak_memory(programs.result(source))
 
     track_peak_memory.unit = "MB"

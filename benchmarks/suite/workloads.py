@@ -2,11 +2,16 @@
 
 Each workload is a function that returns a call without arguments, compiled and ready. What trains
 changes its own network, so such a call is good for one timed sample; get a new one for the next.
+`source` names the images, `SYNTHETIC` or `MNIST`; None is what `data_name` finds.
+
+A change here raises the `version` of every benchmark that it changes: asv then stops comparing
+with older results. Only public names of fastmnist are used, so that old commits run, too.
 """
 
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Callable
 from functools import cache, lru_cache, partial
 from itertools import pairwise
@@ -17,11 +22,8 @@ from typing import Any
 import numpy as np
 
 import fastmnist as fm
-from benchmarks import THREADS
-from fastmnist import idx
-from fastmnist.datasets import FILES
 
-VERSION = "2"  # raise it with every change here: asv then stops comparing with older results
+from . import THREADS
 
 NETWORKS = ("784-10-10", "784-128-10", "784-800-10", "784-256-128-10")
 BATCHES = (32, 128, 1024)
@@ -32,29 +34,33 @@ BATCH = 128
 EPOCHS = 3  # of a whole training
 RATE = 0.1
 
+SYNTHETIC = "synthetic"  # images that every machine has, the same ones at every commit
+MNIST = "mnist"
+
 Call = Callable[[], Any]
 
 
-@cache
-def forward(network: str, backend: str, count: int) -> Call:
+def forward(network: str, backend: str, count: int, source: str | None = None) -> Call:
     """Probabilities of the first `count` test images, from pixels."""
-    X = unseen(count)
+    X = unseen(count, source)
     function = _module(backend).forward
     return _tried(partial(function, _params(network, backend), X, **_threads(backend)))
 
 
-def predict(network: str, count: int) -> Call:
+def predict(network: str, count: int, source: str | None = None) -> Call:
     """Classes of the first `count` test images, from pixels, as a user asks for them."""
     fm.warmup()  # from then on the kernels predict a few images, too
     # As ONNX Runtime is, it is told only for many images how many threads it may use.
     threads = {"threads": THREADS} if count > 1 else {}
-    return _tried(partial(fm.MLP(sizes(network), seed=0).predict, unseen(count), **threads))
+    model = fm.MLP(sizes(network), seed=0)
+    return _tried(partial(model.predict, unseen(count, source), **threads))
 
 
-@cache
-def loss_and_gradients(network: str, backend: str, batch: int = BATCH) -> Call:
+def loss_and_gradients(
+    network: str, backend: str, batch: int = BATCH, source: str | None = None
+) -> Call:
     """Loss and gradients on the first `batch` training images, from pixels."""
-    X, y = pixels(batch), labels(batch)
+    X, y = pixels(batch, source), labels(batch, source)
     function = _module(backend).loss_and_gradients
     return _tried(partial(function, _params(network, backend), X, y, **_threads(backend)))
 
@@ -68,6 +74,7 @@ def epoch(
     rows: Any = None,
     optimizer: fm.SGD | fm.Adam | None = None,
     threads: int = THREADS,
+    source: str | None = None,
 ) -> Call:
     """An epoch of SGD in random order, over rows prepared once, as `fit` does; the loss.
 
@@ -80,13 +87,17 @@ def epoch(
         optimizer=optimizer,
         threads=threads,
     )
+
+    def first(count: int) -> tuple[Any, np.ndarray]:
+        if rows is not None:
+            return rows, labels(images, source)
+        return _prepared(backend, count, source or data_name())
+
     few = min(images, max(batch, images // 5))
-    given = (rows, labels(images))
     # compiles, and warms the caches: as in a training of many epochs
-    train(_params(network, backend), *(_prepared(backend, few) if rows is None else given))
+    train(_params(network, backend), *first(few))
     order = np.random.default_rng(0).permutation(images)
-    X, y = _prepared(backend, images) if rows is None else given
-    return partial(train, _params(network, backend), X, y, order=order)
+    return partial(train, _params(network, backend), *first(images), order=order)
 
 
 def _rate(optimizer: fm.SGD | fm.Adam | None) -> float:
@@ -96,13 +107,14 @@ def _rate(optimizer: fm.SGD | fm.Adam | None) -> float:
     return RATE * (1 - optimizer.momentum) if optimizer else RATE
 
 
-def training(network: str, backend: str, images: int = IMAGES) -> Call:
+def training(network: str, backend: str, images: int = IMAGES, source: str | None = None) -> Call:
     """The whole of `fit`, from pixels; the call returns the trained model."""
+    train, _ = data(source)
 
     def call(images: int = images) -> fm.MLP:
         model = fm.MLP(sizes(network), seed=0)
         options = {"epochs": EPOCHS, "batch_size": BATCH, "learning_rate": RATE}
-        fm.fit(model, data()[0][:images], backend=backend, threads=THREADS, **options)
+        fm.fit(model, train[:images], backend=backend, threads=THREADS, **options)
         return model
 
     call(BATCH)  # compiles
@@ -122,38 +134,47 @@ def operations(network: str, images: int = IMAGES) -> float:
 
 
 def data_name() -> str:
-    """Which images are used: "mnist" where $FASTMNIST_DATA holds it, "synthetic" otherwise."""
+    """`MNIST` where $FASTMNIST_DATA holds it, `SYNTHETIC` otherwise: what commands take.
+
+    Neither asv nor pytest-benchmark does: their figures must not depend on a variable.
+    """
     folder = os.environ.get("FASTMNIST_DATA")
-    return "mnist" if folder and any(Path(folder, "mnist").glob("*ubyte*")) else "synthetic"
+    return MNIST if folder and any(Path(folder, "mnist").glob("*ubyte*")) else SYNTHETIC
 
 
-@cache
-def data() -> tuple[fm.Dataset, fm.Dataset]:
+def data(source: str | None = None) -> tuple[fm.Dataset, fm.Dataset]:
     """60,000 training and 10,000 test images, the same ones at every commit.
 
     MNIST is the same because `load` checks its content. The package's generated digits are not:
     they change whenever their drawing improves; so without MNIST the images are made here.
     """
-    if data_name() == "mnist":
+    return _data(source or data_name())
+
+
+@cache
+def _data(source: str) -> tuple[fm.Dataset, fm.Dataset]:
+    if source == MNIST:
         return fm.load("mnist")
     images, labels = synthetic(IMAGES + 10_000)
-    everything = fm.Dataset(images, labels, "synthetic")
+    everything = fm.Dataset(images, labels, SYNTHETIC)
     return everything[:IMAGES], everything[IMAGES:]
 
 
-def saved(folder: Path) -> str:
+def saved(folder: Path, source: str | None = None) -> str:
     """The name under which `fastmnist.load` finds `data`: "mnist", or files written to `folder`."""
-    if data_name() == "mnist":
+    if (source or data_name()) == MNIST:
         return "mnist"
-    arrays = [array for part in data() for array in (part.images, part.labels)]
-    for name, array in zip(FILES, arrays, strict=True):
-        (folder / name).write_bytes(idx.encode(array))
+    for name, part in zip(("train", "t10k"), data(source), strict=True):
+        for kind, array in (("images-idx3", part.images), ("labels-idx1", part.labels)):
+            # MNIST's format: two zeros, 8 for bytes, the number of dimensions, each of them
+            header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
+            (folder / f"{name}-{kind}-ubyte").write_bytes(header + array.tobytes())
     return str(folder.resolve())
 
 
-def pixels(images: int = IMAGES) -> np.ndarray:
+def pixels(images: int = IMAGES, source: str | None = None) -> np.ndarray:
     """Those of the first training images, uint8 of shape (images, 784)."""
-    return data()[0].images[:images].reshape(-1, 784)
+    return data(source)[0].images[:images].reshape(-1, 784)
 
 
 @lru_cache(maxsize=1)  # 47 MB
@@ -165,14 +186,14 @@ def random_pixels(density: float, images: int = IMAGES) -> np.ndarray:
     return X
 
 
-def unseen(images: int) -> np.ndarray:
+def unseen(images: int, source: str | None = None) -> np.ndarray:
     """Those of the first test images."""
-    return data()[1].images[:images].reshape(-1, 784)
+    return data(source)[1].images[:images].reshape(-1, 784)
 
 
-def labels(images: int = IMAGES) -> np.ndarray:
+def labels(images: int = IMAGES, source: str | None = None) -> np.ndarray:
     """Those of the first training images, int64."""
-    return data()[0].labels[:images].astype(np.int64)
+    return data(source)[0].labels[:images].astype(np.int64)
 
 
 def synthetic(count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -192,14 +213,15 @@ def synthetic(count: int) -> tuple[np.ndarray, np.ndarray]:
     """
     generator = np.random.default_rng(0)
     blocks = generator.permuted(np.tile(np.arange(25) < 18, (10, 1)), axis=1).reshape(10, 5, 5)
-    patterns = np.pad(np.kron(blocks, np.ones((1, 4, 4), bool)), ((0, 0), (4, 4), (4, 4)))
+    patterns = np.pad(np.kron(blocks, np.ones((1, 4, 4), np.uint8)), ((0, 0), (4, 4), (4, 4)))
     steps = range(-2, 3)
     moved = np.stack([np.roll(patterns, (y, x), (1, 2)) for y in steps for x in steps])
     labels = generator.integers(10, size=count, dtype=np.uint8)
-    ink = moved[generator.integers(len(moved), size=count), labels]
-    ink &= generator.integers(2, size=ink.shape, dtype=bool)
-    brightness = generator.integers(1, 256, size=ink.shape, dtype=np.uint8)
-    return brightness * ink, labels
+    images = moved[generator.integers(len(moved), size=count), labels]
+    # in place and in bytes: a benchmark's peak of memory is to be the network's, not these images'
+    images *= generator.integers(2, size=images.shape, dtype=np.uint8)
+    images *= generator.integers(1, 256, size=images.shape, dtype=np.uint8)
+    return images, labels
 
 
 def _module(backend: str) -> ModuleType:
@@ -213,12 +235,12 @@ def _params(network: str, backend: str) -> Any:
 
 
 @cache
-def _prepared(backend: str, images: int) -> tuple[Any, np.ndarray]:
-    return _module(backend).prepare(pixels(images)), labels(images)
+def _prepared(backend: str, images: int, source: str) -> tuple[Any, np.ndarray]:
+    return _module(backend).prepare(pixels(images, source)), labels(images, source)
 
 
 def _threads(backend: str) -> dict[str, int]:
-    return {"threads": THREADS} if backend == "numba" else {}  # NumPy: see benchmarks/__init__.py
+    return {"threads": THREADS} if backend == "numba" else {}  # NumPy: see this package's module
 
 
 def _tried(call: Call) -> Call:
