@@ -1,5 +1,6 @@
 """The cache of compiled kernels: never old code, never an error, whatever is on the disk."""
 
+import hashlib
 import importlib.util
 import json
 import os
@@ -10,6 +11,7 @@ import time
 import warnings
 from pathlib import Path
 
+import filling
 import numpy as np
 import processes
 import pytest
@@ -53,8 +55,8 @@ def fresh(tmp_path, monkeypatch):
     jit.folder.cache_clear()
 
 
-def cached(pattern):
-    [path] = jit.folder().glob(f"*double*{pattern}")
+def cached():
+    [path] = jit.folder().glob("small.double-*")
     return path
 
 
@@ -70,31 +72,32 @@ def test_the_folder_is_nobody_elses(fresh):
 
 
 @pytest.mark.fault(row=90)
-@pytest.mark.parametrize("pattern", [".nbi", ".nbc"], ids=["index", "data"])
 @pytest.mark.parametrize(
     "damage",
     {
         "empty": lambda content: b"",
         "cut to half": lambda content: content[: len(content) // 2],
         "cut by a byte": lambda content: content[:-1],
+        "a bit turned": lambda content: (
+            content[:-900] + bytes([content[-900] ^ 1]) + content[-899:]
+        ),
         "garbage": lambda content: bytes(range(256)) * 9,
         "another pickle": lambda content: pickle.dumps({"version": 3}),
     }.items(),
     ids=lambda item: item[0],
 )
-def test_a_damaged_file_is_compiled_anew(fresh, pattern, damage):
+def test_a_damaged_file_is_compiled_anew(fresh, damage):
     fresh()
-    path = cached(pattern)
+    path = cached()
     path.write_bytes(damage[1](path.read_bytes()))
     assert fresh() == (0, 1)
     assert fresh() == (1, 0)
 
 
 @pytest.mark.fault(row=90)
-@pytest.mark.parametrize("pattern", [".nbi", ".nbc"], ids=["index", "data"])
-def test_a_missing_file_is_compiled_anew(fresh, pattern):
+def test_a_missing_file_is_compiled_anew(fresh):
     fresh()
-    cached(pattern).unlink()
+    cached().unlink()
     assert fresh() == (0, 1)
     assert fresh() == (1, 0)
 
@@ -123,8 +126,7 @@ def test_a_disk_that_refuses_to_write_costs_a_compilation(fresh, monkeypatch):
     def full(*args, **options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("numba.core.caching.IndexDataCacheFile._save_data", full)
-    monkeypatch.setattr("numba.core.caching.IndexDataCacheFile._save_index", full)
+    monkeypatch.setattr(jit, "atomic_write", full)
     with pytest.warns(UserWarning, match="No space left"):
         assert fresh() == (0, 1)
 
@@ -148,8 +150,8 @@ def test_a_doctored_file_where_others_can_write_is_not_run(fresh, tmp_path):
             return Path.touch, (canary,)
 
     fresh()
-    for pattern in (".nbi", ".nbc"):
-        cached(pattern).write_bytes(pickle.dumps(Doctored()))
+    content = pickle.dumps(Doctored())
+    cached().write_bytes(hashlib.sha256(content).digest() + content)
     jit.folder().chmod(0o777)
     with pytest.warns(UserWarning, match="can be written by others"):
         fresh()
@@ -207,11 +209,13 @@ def copy(tmp_path):
     return root
 
 
-def start(root, statement, cache, *arguments, **variables):
+def start(root, statement, cache, *arguments, cwd=None, **variables):
     environment = processes.environment(
         PYTHONPATH=str(root), FASTMNIST_CACHE=cache and str(cache), **variables
     )
-    return processes.start(*arguments, "-c", REPORT.format(statement), cwd=root, env=environment)
+    return processes.start(
+        *arguments, "-c", REPORT.format(statement), cwd=cwd or root, env=environment
+    )
 
 
 def finish(process, complaint=""):
@@ -256,6 +260,79 @@ def test_processes_can_fill_a_cold_cache_together(kernels_of, tmp_path, times, f
         assert [finish(process)[0] for process in together] == [41] * count
         assert finish(start(*kernels_of, cache)) == (41, False)
     figure(f"{rounds} times {count} processes that fill one cache: all right, and the next")
+
+
+HALF = """
+from fastmnist.kernels.jit import entry
+
+@entry
+def half(x):
+    return x / 2
+"""
+
+# Replaces files in turn with another process: before each it makes the file `tell` and waits for
+# the file `awaited`. A process that replaces fewer files makes the others at its end.
+IN_TURN = """
+import atexit, os, pathlib, time
+
+def in_turn(*steps, replace=os.replace):
+    steps = [(pathlib.Path(tell), pathlib.Path(awaited)) for tell, awaited in steps]
+    atexit.register(lambda: [tell.touch() for tell, _ in steps])
+    def replaced(source, target):
+        tell, awaited = steps.pop(0)
+        tell.touch()
+        while not awaited.exists():
+            time.sleep(0.01)
+        replace(source, target)
+    os.replace = replaced
+"""
+
+
+@pytest.mark.fault(row=92)
+def test_processes_that_save_at_once_keep_their_code_apart(copy, tmp_path):
+    """In the order in which Numba's cache keeps the code for whole numbers as that for floats."""
+    (copy / "fastmnist" / "kernels" / "half.py").write_text(HALF)
+    call = "from fastmnist.kernels.half import half; value = half({})"
+    steps = {
+        "7": [("whole has read", "float has read"), ("whole has one file", "float is kept")],
+        "7.5": [("float has read", "whole has one file"), ("float has one file", "whole has read")],
+    }
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    whole, fraction = (
+        start(copy, f"exec({IN_TURN!r}); in_turn(*{turns}); {call.format(x)}", cache, cwd=tmp_path)
+        for x, turns in steps.items()
+    )
+    assert finish(fraction) == (3.75, True)
+    (tmp_path / "float is kept").touch()
+    assert finish(whole) == (3.5, True)
+    assert finish(start(copy, call.format(7.5), cache)) == (3.75, False)
+    assert finish(start(copy, call.format(7), cache)) == (3.5, False)
+
+
+@pytest.mark.fault(row=92)
+@pytest.mark.timeout(3600)
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
+def test_processes_of_unlike_processors_fill_one_cache_together(tmp_path, times, figure):
+    count, kernels = times(3, 50), times(2, len(filling.CHECKSUMS))
+    variables = {"PYTHONPATH": str(processes.ROOT), "FASTMNIST_CACHE": str(tmp_path)}
+    program = [filling.__file__, str(count), str(kernels)]
+    unlike = [{}, {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}]
+    expected, _ = filling.checksums(0, list(filling.CHECKSUMS)[:kernels])
+    for each in (count, 1):  # and then as they were kept
+        program[1] = str(each)
+        together = [
+            processes.start(*program, env=processes.environment(**variables, **processor))
+            for processor in unlike
+        ]
+        for process in together:
+            done = processes.finish(process, timeout=3000)
+            assert done.stderr == ""
+            given = json.loads(done.stdout)
+            assert [found for found, _ in given] == [expected] * each
+    assert [compiled for _, compiled in given] == [0]
+    assert len(list(tmp_path.glob("kernels/*"))) == len(unlike)
+    figure(f"{2 * count} processes of two processors, one cache: {kernels} checksums right in each")
 
 
 @pytest.mark.fault(row=92)

@@ -4,6 +4,7 @@ import os
 import shutil
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 
 import numba
 import processes
@@ -64,7 +65,7 @@ def test_a_cache_that_cannot_be_written_is_not_used(tmp_path, monkeypatch):
 def test_any_change_of_a_source_gives_another_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("FASTMNIST_CACHE", str(tmp_path))
     package = Path(shutil.copytree(Path(jit.__file__).parent.parent, tmp_path / "package"))
-    monkeypatch.setattr(jit, "__file__", str(package / "kernels" / "jit.py"))
+    monkeypatch.setattr(jit, "resources", SimpleNamespace(files=lambda _: package))
     names = [jit.folder.__wrapped__().name]
     assert jit.folder.__wrapped__().name == names[0]
     for source in ("kernels/step.py", "kernels/vectors.py", "counter_based.py", "parameters.py"):
