@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+from importlib import resources
 from pathlib import Path
 
 from fastmnist import __version__
@@ -24,7 +25,7 @@ def facts() -> dict[str, str]:
     has = binding.get_host_cpu_features()
     kernels = jit.folder()
     return {
-        "fastmnist": f"{__version__} in {Path(__file__).parent}",
+        "fastmnist": f"{__version__} in {resources.files(__package__)}",
         "python": f"{platform.python_version()} ({platform.python_implementation()})",
         **{name: _version(name) for name in _PACKAGES},
         "system": platform.platform(),
