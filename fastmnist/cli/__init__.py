@@ -554,7 +554,7 @@ def _compiling(*, distorted: bool) -> Iterator[None]:
 
 
 _NOT_KEPT = ("checkpoint", "resume", "threads", "as_json")  # of train's options
-_PATHS = ("data_dir", "output")
+_PATHS = ("data_dir", "output", "resume")
 
 
 def _to_keep(context: typer.Context) -> dict[str, Any]:
@@ -569,8 +569,9 @@ def _options_kept(context: typer.Context, checkpoint: Path) -> dict[str, Any]:
     for name, value in read_checkpoint(checkpoint).notes.get("options", {}).items():
         source = context.get_parameter_source(name)
         if name in options and source and source.name == "DEFAULT":
-            options[name] = Path(value) if value and name in _PATHS else value
-    return options
+            options[name] = value
+    # Earlier releases of Typer than 0.27 keep strings in `params`.
+    return options | {name: Path(options[name]) for name in _PATHS if options[name]}
 
 
 @contextlib.contextmanager
