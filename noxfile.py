@@ -1,15 +1,44 @@
 """Everything that can be checked on one machine: ``nox --list`` names the sessions."""
 
+import shlex
+import shutil
+import tempfile
+from pathlib import Path
+
 import nox
 
 nox.needs_version = ">=2025.10.14"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.download_python = "never"
-nox.options.error_on_missing_interpreters = False
+nox.options.error_on_missing_interpreters = False  # a session for one of them is skipped
 nox.options.sessions = ["lint", "tests", "docs"]
 
-# 3.11 to the newest that pyproject.toml names. A session for one that is not installed is skipped.
 PYTHONS = nox.project.python_versions(nox.project.load_toml("pyproject.toml"))
+DIST = Path("dist")
+BENCHMARKS = (
+    "pytest --quiet benchmarks",
+    "benchmarks.peers --only 'fastmnist kernels' 'fastmnist reference'"
+    " --rounds 1 --images 2000 --output {output}/peers",
+    "benchmarks.prediction --rounds 1",
+    "benchmarks.optimizers --rounds 1 --images 2000",
+    "benchmarks.phases --rounds 1 --images 2000",
+    "benchmarks.denormals --rounds 1 --images 2000",
+    "benchmarks.start --rounds 1 --images 2000 --compilations 1",
+    "benchmarks.estimators --seeds 1 --epochs 1 --images 2000",
+    "benchmarks.exchange",
+    "benchmarks.photos --pictures 1",
+    "benchmarks.ablations --rounds 1 --images 2000",
+    "benchmarks.records --seeds 1 --epochs 1 --recipes quick best",
+    "benchmarks.search --rounds 1 --trials 2 --epochs 1 --images 2000",
+    "benchmarks.rounds --seeds 1 --samples 20000 --steps 2 --shards 1 2 --rounds 2"
+    " --output {output}/rounds",
+    "benchmarks.communication --rounds 2 --steps 2 --workers 1 2 --networks 784-10-10 784-128-10"
+    " --output {output}/communication",
+    "benchmarks.race --only fastmnist --rounds 1 --epochs 1 --images 2000 --output {output}/race",
+    "benchmarks.growth --rounds 1 --images 1000 --output {output}/growth",
+    "benchmarks.density --rounds 1 --images 1000 --output {output}/density",
+)
+ASV_BENCHMARKS = "784-10-10', 'numba'|Recipe|Start|Result|Predict|Optimizers|Threads|Densities"
 
 
 def install(session, *groups):
@@ -17,22 +46,39 @@ def install(session, *groups):
     session.install("--editable", ".[all]", *(f"--group={group}" for group in groups))
 
 
+def pytest(session, *arguments):
+    """Run pytest with these arguments, or with those that follow ``--`` on nox's command line."""
+    session.run("python", "-m", "pytest", *(session.posargs or arguments))
+
+
 @nox.session
 def lint(session):
-    """Style, types and spelling."""
+    """Style, types, spelling, the workflow files, and the metadata for those who cite or report."""
     install(session, "lint")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     for platform in ("linux", "win32", "darwin"):  # finds what a system does not have
         session.run("mypy", "--platform", platform)
     session.run("codespell")
+    session.run("actionlint")
+    session.run("zizmor", "--offline", "--quiet", ".github")
+    check = ("check-jsonschema", "--quiet", "--builtin-schema")
+    session.run(*check, "vendor.citation-file-format", "CITATION.cff")
+    session.run(*check, "vendor.github-issue-forms", ".github/ISSUE_TEMPLATE/bug.yml")
 
 
-@nox.session(python=PYTHONS)
+@nox.session(python=[*PYTHONS, "3.14t"])
 def tests(session):
-    """The tests, on every Python that is installed; arguments go to pytest."""
+    """The tests, on every Python that is installed."""
     install(session, "test")
-    session.run("python", "-m", "pytest", *(session.posargs or ["-n", "auto"]))
+    pytest(session, "-n", "auto")
+
+
+@nox.session(python=PYTHONS[0], venv_backend="uv")
+def minimum(session):
+    """The tests, with the lowest release of every dependency that pyproject.toml allows."""
+    session.install("--resolution=lowest-direct", "--editable", ".[all]", "--group=test")
+    pytest(session, "-n", "auto")
 
 
 @nox.session(python=PYTHONS)
@@ -47,3 +93,51 @@ def docs(session):
     """The site, in ``site/html``; a warning is an error."""
     install(session, "docs")
     session.run("python", "-m", "sphinx", "-W", "--quiet", "docs", "site/html")
+
+
+@nox.session
+def notebook(session):
+    """The notebook, cell by cell."""
+    install(session, "notebook", "test")
+    pytest(session, "--quiet", "--nbmake", "examples")
+
+
+@nox.session
+def benchmarks(session):
+    """Every benchmark once, on as little as it takes to see that it works; nothing is timed."""
+    install(session, "test", "asv")
+    with tempfile.TemporaryDirectory() as output:
+        session.env["HOME"] = output  # where asv notes what this machine is
+        for command in BENCHMARKS:
+            arguments = shlex.split(command.format(output=output))
+            session.run("python", "-m", *arguments)
+        session.run("asv", "machine", "--yes")
+        once = ("--quick", "--dry-run", "--environment=existing", "--show-stderr")
+        session.run("asv", "run", *once, "--bench", ASV_BENCHMARKS)
+
+
+@nox.session
+def fuzz(session):
+    """Damaged and hostile files, for every reader; led by coverage where the group `fuzz` is."""
+    install(session, "test")
+    session.run("python", "-m", "tests.fuzz", *(session.posargs or ["--executions", "20000"]))
+
+
+@nox.session(venv_backend="uv")
+def package(session):
+    """What is released, in ``dist``: the sources test themselves, the wheel alone trains."""
+    shutil.rmtree(DIST, ignore_errors=True)
+    session.run("uv", "build", "--quiet")
+    (sources,), (wheel,) = DIST.glob("*.tar.gz"), DIST.glob("*.whl")
+    session.install("--group=package")
+    session.run("twine", "check", "--strict", sources, wheel)
+    session.run("check-wheel-contents", "--package", "fastmnist", wheel)
+
+    with tempfile.TemporaryDirectory() as scratch:
+        train = ("fastmnist", "train", "--data", "generated", "--epochs", "1")
+        session.run("uvx", "--isolated", "--from", wheel, *train, "-o", f"{scratch}/model.npz")
+
+        shutil.unpack_archive(sources, scratch)
+        with session.chdir(Path(scratch, sources.name.removesuffix(".tar.gz"))):
+            session.install(".[all]", "--group=test")
+            pytest(session, "-n", "auto")

@@ -1,4 +1,4 @@
-"""How the documentation is built: ``python -m sphinx -W docs site``."""
+"""How the documentation is built: ``python -m sphinx -W docs site/html``."""
 
 import fastmnist
 

@@ -83,6 +83,15 @@ def test_metadata_is_whole():
 
 
 def test_readme_and_ci_run_the_same_tests():
-    command = "python -m pytest -n auto"
-    assert f"--group test && {command}\n" in (ROOT / "README.md").read_text("utf-8")
-    assert (ROOT / ".ci" / "run").read_text("utf-8").endswith(f"\n{command}\n")
+    command = (ROOT / ".ci" / "run").read_text("utf-8").splitlines()[-1]
+    assert command.endswith("python -m pytest -n auto")
+    assert f"\n{command}\n" in (ROOT / "README.md").read_text("utf-8")
+
+
+def test_the_workflow_runs_the_tests_on_every_python_that_the_metadata_names():
+    yaml = pytest.importorskip("yaml")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    named = re.findall(r"Python :: (3\.\d+)", " ".join(project["classifiers"]))
+    workflow = (ROOT / ".github" / "workflows" / "checks.yml").read_text("utf-8")
+    assert yaml.safe_load(workflow)["jobs"]["tests"]["strategy"]["matrix"]["python"] == named
+    assert project["requires-python"] == f">={named[0]}"
