@@ -89,6 +89,17 @@ def soak(session):
 
 
 @nox.session
+def asv(session):
+    """In an environment that asv builds itself: its checks, and one benchmark of HEAD."""
+    session.install("--group=asv")
+    environment = {"HOME": session.create_tmp()}  # where it notes what this machine is
+    session.run("asv", "machine", "--yes", env=environment, silent=True)
+    session.run("asv", "check", env=environment)
+    one = ("--bench", "LossAndGradients.*784-10-10', 'numba'")
+    session.run("asv", "run", "--quick", "--show-stderr", *one, "HEAD^!", env=environment)
+
+
+@nox.session
 def docs(session):
     """The site, in ``site/html``; a warning is an error."""
     install(session, "docs")
