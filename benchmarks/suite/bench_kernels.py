@@ -6,12 +6,12 @@ from . import workloads
 from .bench_network import CALLS
 from .workloads import NETWORK, SYNTHETIC
 
-OPTIMIZERS = {
-    "sgd": fm.SGD(),
-    "momentum": fm.SGD(momentum=0.9),
-    "nesterov": fm.SGD(momentum=0.9, nesterov=True),
-    "adam": fm.Adam(),
-    "adamw": fm.Adam(weight_decay=0.01, decoupled=True),
+OPTIMIZERS = {  # made when they are needed: asv imports this module with the oldest commits, too
+    "sgd": lambda: fm.SGD(),
+    "momentum": lambda: fm.SGD(momentum=0.9),
+    "nesterov": lambda: fm.SGD(momentum=0.9, nesterov=True),
+    "adam": lambda: fm.Adam(),
+    "adamw": lambda: fm.Adam(weight_decay=0.01, decoupled=True),
 }
 
 
@@ -39,7 +39,7 @@ class Optimizers(_Epoch):
     param_names = ("optimizer",)
 
     def setup(self, optimizer):
-        self.call = workloads.epoch(NETWORK, optimizer=OPTIMIZERS[optimizer], source=SYNTHETIC)
+        self.call = workloads.epoch(NETWORK, optimizer=OPTIMIZERS[optimizer](), source=SYNTHETIC)
 
 
 class Threads(_Epoch):

@@ -84,8 +84,8 @@ def epoch(
         _module(backend).train_epoch,
         learning_rate=_rate(optimizer),
         batch_size=batch,
-        optimizer=optimizer,
         threads=threads,
+        **({"optimizer": optimizer} if optimizer else {}),
     )
 
     def first(count: int) -> tuple[Any, np.ndarray]:
@@ -102,9 +102,11 @@ def epoch(
 
 def _rate(optimizer: fm.SGD | fm.Adam | None) -> float:
     """That makes the steps of all optimisers about as long."""
+    if optimizer is None:
+        return RATE
     if isinstance(optimizer, fm.Adam):
         return RATE / 100
-    return RATE * (1 - optimizer.momentum) if optimizer else RATE
+    return RATE * (1 - optimizer.momentum)
 
 
 def training(network: str, backend: str, images: int = IMAGES, source: str | None = None) -> Call:
