@@ -162,11 +162,18 @@ def client():
 
     All that a task is given and returns is serialised, as between processes.
     """
-    distributed = pytest.importorskip("distributed")
+    dask, distributed = map(pytest.importorskip, ("dask", "distributed"))
     pytest.importorskip("optuna")
+    # 2 % of a processor while nothing is to be done, for 5
+    quiet = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "1s"}
     with (
+        dask.config.set(quiet),
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
+            n_workers=2,
+            threads_per_worker=1,
+            processes=False,
+            dashboard_address="127.0.0.1:0",
+            scheduler_kwargs={"dashboard": False},  # it takes 1 s to load
         ) as cluster,
         distributed.Client(cluster) as client,
     ):

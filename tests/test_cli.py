@@ -773,7 +773,7 @@ def test_output_that_nobody_takes(redirection, code):
     # The pause makes sure that the reader is gone before anything is written.
     program = "import sys, time; from fastmnist.cli import main; time.sleep(0.5); sys.exit(main())"
 
-    command = f'"{sys.executable}" -c "{program}" info {redirection}'
+    command = f'"{sys.executable}" -c "{program}" recipes {redirection}'
     done = processes.run_program("bash", "-c", command)
 
     assert done.returncode == code
