@@ -27,9 +27,11 @@ import distributed
 import fastmnist as fm
 from fastmnist import cli, datasets
 from fastmnist.distributed import cluster as clusters
-from fastmnist.distributed.cluster import check_versions, connect, lost_cluster
+from fastmnist.distributed.cluster import check_versions, connect
+from fastmnist.distributed.tasks import Tasks
 from fastmnist.errors import ClusterError
 
+pytestmark = pytest.mark.filterwarnings("ignore:.* has no workers")  # where the machine is busy
 SETTINGS = {"shards": 4, "rounds": 40, "optimizer": "adamw", **EVERYTHING}
 
 
@@ -88,7 +90,7 @@ def test_with_all_workers_killed_at_once_work_goes_on_with_those_that_come(worke
     monkeypatch.setattr(clusters, "warmup", lambda augmentation: __import__("time").sleep(1))
     timer = threading.Timer(0.3, lambda: [os.kill(each, signal.SIGKILL) for each in pid])
     timer.start()
-    clusters.compile_once(workers, augmentation=False)
+    clusters.compile_once(Tasks(workers), augmentation=False)
     timer.join()
     assert not {*pid} & {*workers.run(os.getpid).values()}
     workers.wait_for_workers(2, timeout=60)
@@ -271,7 +273,7 @@ def test_a_task_that_no_worker_survives_is_told(client):
     killed = distributed.KilledWorker("task", "tcp://host:1", 3)
     with (
         pytest.raises(ClusterError, match=r"lost with 4 workers.*short of memory.*tcp://host:1"),
-        lost_cluster(client),
+        Tasks(client)._translated(),
     ):
         raise killed
 
@@ -315,7 +317,7 @@ def test_a_scheduler_without_workers_is_told_with_what_to_do():
 def test_workers_with_another_version_are_told(client, monkeypatch):
     monkeypatch.setattr(clusters, "__version__", "9.9")
     with pytest.raises(ClusterError, match=r"has 0.*this is fastmnist 9.9; .*distributed\]==9.9"):
-        check_versions(client)
+        check_versions(Tasks(client))
 
 
 def absent():
@@ -325,7 +327,7 @@ def absent():
 def test_workers_without_the_package_are_told(client, monkeypatch):
     monkeypatch.setattr(clusters, "_version", absent)
     with pytest.raises(ClusterError, match="has no fastmnist, this is"):
-        check_versions(client)
+        check_versions(Tasks(client))
 
 
 @pytest.mark.parametrize("module", ["distributed", "optuna"])

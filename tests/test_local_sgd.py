@@ -21,8 +21,9 @@ from fastmnist.distributed import local_sgd
 from fastmnist.distributed.local_sgd import (
     Plan,
     Trained,
-    _averaged,
     _passes,
+    average,
+    average_in_float32,
     train_shard,
 )
 from fastmnist.distributed.sources import InMemory, seed_of
@@ -89,7 +90,9 @@ def trained_alone(model, data, plan):
             train_shard(model.params, part.load(0), plan, shard, number, 1)
             for shard, part in enumerate(parts)
         ]
-        model.params.flat[:] = _averaged(results)[0].flat
+        while len(results) > 8:
+            results = [average(*results[i : i + 8]) for i in range(0, len(results), 8)]
+        model.params.flat[:] = average_in_float32(*results).params.flat
     return model
 
 
@@ -173,20 +176,30 @@ def came_to(value, *, samples=1, loss=0.0):
 
 
 def test_the_mean_counts_samples():
-    params, loss = _averaged([came_to(1, samples=30, loss=2.0), came_to(5, samples=10, loss=6.0)])
-    assert [array.item() for array in params[0]] == [2, 2]
-    assert loss == 3
+    mean = average(came_to(1, samples=30, loss=2.0), came_to(5, samples=10, loss=6.0))
+    assert [array.item() for array in mean.params[0]] == [2, 2]
+    assert (mean.loss, mean.samples) == (3, 40)
 
 
 def test_the_mean_is_summed_in_the_order_of_the_shards():
     """In float64, in which 1 is lost beside 2**56, and not where that is gone."""
 
     def mean(*values):
-        return _averaged([came_to(value) for value in values])[0][0][1].item()
+        return average(*map(came_to, values)).params[0][1].item()
 
     large = 2.0**56
     assert mean(large, 1, -large, 1) == 0.25
     assert mean(large, -large, 1, 1) == 0.5
+
+
+def test_means_of_means_count_samples():
+    """In float64, so that no level of the tree rounds to float32."""
+    parts = [came_to(1 / n, samples=n, loss=float(n)) for n in range(1, 21)]
+    groups = [average(*parts[:8]), average(*parts[8:16]), average(*parts[16:])]
+    tree, at_once = average(*groups), average(*parts)
+    assert tree.samples == at_once.samples == 210
+    assert tree.loss == pytest.approx(at_once.loss, rel=1e-15)
+    assert tree.params[0][0].item() == pytest.approx(at_once.params[0][0].item(), rel=1e-15)
 
 
 @given(st.integers(0, 50), st.integers(1, 50), st.integers(1, 9))
@@ -281,10 +294,13 @@ def test_it_learns(client):
     ("workers", "threads", "separate"),
     [(1, 1, False), (3, 1, False), (1, 2, False), (2, 2, False), (2, 2, True)],
 )
-def test_any_number_of_workers_and_threads_gives_the_same_bits(workers, threads, separate, times):
+@pytest.mark.parametrize("shards", [3, 10])
+def test_any_number_of_workers_and_threads_gives_the_same_bits(
+    shards, workers, threads, separate, times
+):
     if separate and not times(False, True):
         pytest.skip("processes start in 3 s; with --long")
-    alone = trained_alone(network(), images(), planned(shards=3, rounds=4, seed=3, batch_size=16))
+    alone = trained_alone(network(), images(), planned(shards=shards, rounds=4, seed=3))
     with (
         LocalCluster(
             n_workers=workers,
@@ -294,7 +310,8 @@ def test_any_number_of_workers_and_threads_gives_the_same_bits(workers, threads,
         ) as cluster,
         Client(cluster) as client,
     ):
-        model, _ = fit(client, optimizer="sgd", schedule="constant", learning_rate=0.1)
+        settings = {"optimizer": "sgd", "schedule": "constant", "learning_rate": 0.1}
+        model, _ = fit(client, shards=shards, **settings)
     assert bits(model) == bits(alone)
 
 
@@ -319,6 +336,23 @@ def test_a_callback_is_told_each_round_and_progress_is_printed(client, capsys):
     assert seen == [(model, epoch) for epoch in history]
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(":")[0] for line in lines] == ["round 1/3", "round 2/3", "round 3/3"]
+
+
+def test_workers_take_the_mean_and_the_driver_gets_that_alone(client, monkeypatch):
+    """By a tree for more shards than eight; the same bits as one process gets by the same tree."""
+    alone = trained_alone(network(), images(), planned(shards=20, rounds=2, seed=3, steps=2))
+    gathered, gather = [], Client.gather
+
+    def spy(self, futures, **options):
+        gathered.append([future.key.rpartition("-")[0].split("-")[0] for future in futures])
+        return gather(self, futures, **options)
+
+    monkeypatch.setattr(Client, "gather", spy)
+    monkeypatch.setattr(local_sgd, "compile_once", lambda *_, **__: None)
+    settings = {"optimizer": "sgd", "schedule": "constant", "learning_rate": 0.1, "steps": 2}
+    model, _ = fit(client, shards=20, rounds=2, **settings)
+    assert gathered == [["average_in_float32"]] * 2
+    assert bits(model) == bits(alone)
 
 
 @pytest.mark.parametrize("portions", [1, 3])

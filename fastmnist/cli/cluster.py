@@ -99,7 +99,7 @@ def connected(address: str) -> Iterator[Client]:
     from fastmnist import distributed
 
     with distributed.connect(address) as client:
-        threads = client.nthreads().values()
+        threads = distributed.tasks.Tasks(client).nthreads().values()
         note(
             f"{len(threads)} worker{'s' * (len(threads) != 1)}, {sum(threads)} tasks at a time; "
             f"dashboard: {client.dashboard_link}"

@@ -9,18 +9,17 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from multiprocessing import resource_tracker
 from typing import Any
 
-import dask
-from distributed import CancelledError, Client, Future, KilledWorker, LocalCluster, wait
-from distributed.comm.core import CommClosedError
+from distributed import Client, Future, LocalCluster
 from distributed.utils import silence_logging_cmgr
 from tornado.ioloop import PeriodicCallback
 
 from fastmnist import __version__
 from fastmnist.checks import whole
+from fastmnist.distributed.tasks import Tasks
 from fastmnist.errors import ClusterError
 from fastmnist.kernels import warmup
 from fastmnist.kernels.team import thread_count
@@ -72,7 +71,7 @@ def connect(
                 f"a cluster is local, local:N or the address of a scheduler such as "
                 f"tcp://host:8786; got {address!r}"
             )
-        check_versions(client)
+        check_versions(Tasks(client))
         yield client
 
 
@@ -85,6 +84,9 @@ def _embedded(workers: int, stalled: float) -> Iterator[Client]:
                 threads_per_worker=1,
                 dashboard_address="127.0.0.1:0",  # seen from this machine only, on any free port
                 silence_logs=SILENT,
+                # Imported in the first task, seconds on a busy machine, no heartbeat would be sent:
+                # such a worker would count as stalled, be replaced, and so on.
+                preload=["fastmnist.distributed"],
                 scheduler_kwargs={"worker_ttl": f"{stalled}s"},
             )
             stack.enter_context(cluster)
@@ -105,12 +107,7 @@ def _elsewhere(address: str, timeout: float) -> Iterator[Client]:
             f"no scheduler answers at {address}: {error}; start one there with: dask scheduler"
         ) from error
     with client:
-        try:
-            client.wait_for_workers(1, timeout)
-        except TimeoutError:
-            raise ClusterError(
-                f"the scheduler at {address} has no workers; start some with: dask worker {address}"
-            ) from None
+        Tasks(client).wait_for_workers(timeout)
         yield client
 
 
@@ -156,9 +153,11 @@ def check_client(client: Any) -> None:
         )
 
 
-def check_versions(client: Client) -> None:
-    """Raise ClusterError unless every worker has this version of the package."""
-    for address, version in client.run(_version, on_error="return").items():
+def check_versions(tasks: Tasks) -> None:
+    """Raise ClusterError unless every worker answers, with this version of the package."""
+    for address, version in tasks.on_every_worker(_version).items():
+        if isinstance(version, OSError):
+            continue  # lost meanwhile
         if isinstance(version, ModuleNotFoundError):
             version = "no fastmnist"
         if version != __version__:
@@ -174,64 +173,21 @@ def _version() -> str:
     return __version__
 
 
-def compile_once(client: Client, *, augmentation: bool) -> None:
-    """Compile the kernels on one worker of each host; the others load them from its disk."""
-    # by host: a task meant for one worker waits for ever where that dies when it is the last one,
-    # whatever others come
-    hosts = {worker["host"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()}
-    with lost_cluster(client):
-        futures = [
-            client.submit(
-                warmup,
-                augmentation=augmentation,
-                workers=[host],
-                allow_other_workers=True,
-                pure=False,
-            )
-            for host in sorted(hosts)
-        ]
-        results(client, futures)
+def compile_once(tasks: Tasks, *, augmentation: bool) -> None:
+    """Compile the kernels on one worker of each host; the others load them from its disk.
 
-
-def results(client: Client, futures: Sequence[Future[Any]]) -> list[Any]:
-    """What came of tasks, in their order; the first error is raised.
-
-    Waited for beforehand: `gather` that is interrupted while it waits complains on the terminal.
+    Hosts, not workers: a worker that is lost is seldom the last one of its host.
     """
-    wait(futures)
-    found: list[Any] = client.gather(futures)
-    return found
 
+    def compile_on(*hosts: str) -> Future[Any]:
+        options = {"workers": list(hosts), "allow_other_workers": True} if hosts else {}
+        return tasks.submit(warmup, augmentation=augmentation, **options)
 
-@contextlib.contextmanager
-def lost_cluster(client: Client) -> Iterator[None]:
-    """Raise ClusterError where Dask tells that scheduler or workers are lost."""
-    address = client.scheduler and client.scheduler.address
-    try:
-        yield
-    except KilledWorker as error:
-        raise ClusterError(
-            f"a task was lost with {error.allowed_failures + 1} workers, one after the other: are "
-            f"they short of memory, or stopped from outside? ({error.last_worker})"
-        ) from error
-    except (CancelledError, CommClosedError) as error:
-        raise ClusterError(f"the scheduler at {address} was lost") from error
-
-
-def submit(client: Client, function: Any, *arguments: Any) -> Any:
-    """The future of a pure function's result, of arguments that may be as large as a data set.
-
-    It is recomputed when the worker that holds it is lost. Dask's own keys would be a hash of all
-    arguments; each call gets a new one.
-    """
-    with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):
-        return client.submit(function, *arguments, pure=False)
-
-
-def hold(client: Client, value: Any) -> Any:
-    """The future of the value itself, for tasks that share it: it travels to each worker once."""
-    return submit(client, _held, value)
-
-
-def _held(value: Any) -> Any:
-    return value
+    futures = {host: compile_on(host) for host in tasks.hosts()} or {"any": compile_on()}
+    while not tasks.wait(list(futures.values())):
+        # A task for a host waits for ever where all workers of that are lost, though others may
+        # do it: Dask forgets this in the state "no-worker".
+        for host in futures.keys() - {"any"} - tasks.hosts():
+            del futures[host]
+            futures["any"] = compile_on()
+    tasks.results(list(futures.values()))

@@ -7,6 +7,9 @@ that is SGD with a batch of all shards' samples: the mean of the new parameters 
 less the mean gradient. With more steps it is another algorithm: a shard's later gradients are those
 at its own parameters. So the number of shards and of rounds belongs to the mathematics, like the
 batch size. The number of workers does not: results are averaged in the order of the shards.
+
+The mean is taken on the workers, by a tree of sums whose shape follows from the number of shards
+alone. So only one copy of the parameters passes the link of the driver each way in a round.
 """
 
 from __future__ import annotations
@@ -15,9 +18,9 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from distributed import Client
@@ -28,15 +31,9 @@ from fastmnist.augment import Augmentation
 from fastmnist.checkpoints import Checkpoint, Identity, kept
 from fastmnist.counter_based import epoch_key
 from fastmnist.datasets import Dataset
-from fastmnist.distributed.cluster import (
-    check_client,
-    compile_once,
-    hold,
-    lost_cluster,
-    results,
-    submit,
-)
+from fastmnist.distributed.cluster import check_client, compile_once
 from fastmnist.distributed.sources import InMemory, Part, Source, seed_of
+from fastmnist.distributed.tasks import Tasks
 from fastmnist.dropout import Dropout
 from fastmnist.epochs import (
     BACKENDS,
@@ -54,6 +51,10 @@ from fastmnist.model import MLP
 from fastmnist.optimizers import SGD, Adam, Schedule, State, optimizer_named, rates, usual_rate
 from fastmnist.parameters import Parameters
 from fastmnist.training import Callback
+
+# Shards, or means of shards, that a worker averages at a time: so many copies of the parameters
+# come in over its link for each level of the tree. Up to eight shards make a single sum, in order.
+FAN_IN = 8
 
 
 def fit(
@@ -183,21 +184,22 @@ def fit(
         report_to = [*callbacks]
         if progress:
             report_to.insert(0, Printer("round", plan.rounds, len(done.history)))
-        compile_once(client, augmentation=augmentation is not None)
+        tasks = Tasks(client)
+        compile_once(tasks, augmentation=augmentation is not None)
         held: dict[tuple[int, int], Any] = {}
         for number in range(len(done.history), plan.rounds):
             started = time.perf_counter()
-            trained = _round(client, model.params, parts, plan, number, held)
-            params, loss = _averaged(trained)
+            mean = _round(tasks, model.params, parts, plan, number, held)
+            params = Parameters.copy_of(mean.params)
             model.params.flat[:] = params.flat  # in one go: Ctrl-C leaves a whole round's
             seconds = time.perf_counter() - started
             scores = metrics.evaluate(model, validation) if validation else None
             epoch = Epoch(
-                loss,
+                mean.loss,
                 scores.loss if scores else None,
                 scores.accuracy if scores else None,
                 seconds,
-                trained[0].rate,
+                mean.rate,
             )
             done.history.append(epoch)
             for callback in report_to:
@@ -226,9 +228,9 @@ class Plan:
 
 
 class Trained(NamedTuple):
-    """What a shard has come to in a round."""
+    """What a shard has come to in a round, or several of them on average."""
 
-    params: Parameters
+    params: Sequence[tuple[NDArray[Any], NDArray[Any]]]
     loss: float  # nats per image
     samples: int  # that it was trained on, each as often as it came
     rate: float  # of the last step
@@ -291,32 +293,38 @@ def _passes(first: int, steps: int, batches: int) -> Iterator[tuple[int, int, in
 
 
 def _round(
-    client: Client,
+    tasks: Tasks,
     params: Parameters,
     parts: Sequence[Part],
     plan: Plan,
     number: int,
     held: dict[tuple[int, int], Any],
-) -> list[Trained]:
-    """What all shards come to, in their order.
+) -> Trained:
+    """The mean of what all shards come to.
 
     `held` are the portions that workers hold: those of the round before, if they are the same.
     """
     numbers = {(shard, number % part.portions): part for shard, part in enumerate(parts)}
     for key in held.keys() - numbers.keys():
         del held[key]  # and the workers forget it
-    with lost_cluster(client):
-        begun = hold(client, params)
-        for (shard, portion), part in numbers.items():
-            if (shard, portion) not in held:
-                held[shard, portion] = submit(client, load_portion, part, portion)
-        futures = [
-            submit(
-                client, train_shard, begun, held[shard, portion], plan, shard, number, part.portions
-            )
-            for (shard, portion), part in numbers.items()
-        ]
-        return results(client, futures)
+    begun = tasks.hold(params)
+    for (shard, portion), part in numbers.items():
+        if (shard, portion) not in held:
+            held[shard, portion] = tasks.submit(load_portion, part, portion)
+    trained = [
+        tasks.submit(train_shard, begun, held[shard, portion], plan, shard, number, part.portions)
+        for (shard, portion), part in numbers.items()
+    ]
+    means = trained
+    while len(means) > FAN_IN:
+        means = [tasks.submit(average, *group) for group in _groups(means)]
+    mean = tasks.submit(average_in_float32, *means)
+    while not tasks.wait([mean]):
+        pass
+    if mean.status == "error":
+        tasks.results(trained)  # raises that of the first shard that has one, whichever came first
+    (result,) = tasks.results([mean])
+    return cast("Trained", result)
 
 
 def load_portion(part: Part, portion: int) -> Dataset:
@@ -324,15 +332,28 @@ def load_portion(part: Part, portion: int) -> Dataset:
     return part.load(portion)
 
 
-def _averaged(results: Sequence[Trained]) -> tuple[Parameters, float]:
-    """The mean of parameters and losses, weighted by samples, summed in this order in float64."""
+def _groups(futures: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    return (futures[begin : begin + FAN_IN] for begin in range(0, len(futures), FAN_IN))
+
+
+def average(*results: Trained) -> Trained:
+    """The mean, weighted by samples, summed in this order in float64; called on a worker."""
     total = sum(result.samples for result in results)
-    mean = Parameters(results[0].params.sizes)
-    flat: NDArray[np.float64] = sum(  # type: ignore[assignment]
-        result.samples / total * result.params.flat.astype(np.float64) for result in results
-    )
-    mean.flat[:] = flat
-    return mean, sum(result.samples / total * result.loss for result in results)
+    shares = [result.samples / total for result in results]
+
+    def mean(arrays: Iterable[NDArray[Any]]) -> Any:
+        return sum(s * a.astype(np.float64) for s, a in zip(shares, arrays, strict=True))
+
+    layers = zip(*(result.params for result in results), strict=True)
+    params = [(mean(W for W, _ in layer), mean(b for _, b in layer)) for layer in layers]
+    loss = sum(s * result.loss for s, result in zip(shares, results, strict=True))
+    return Trained(params, loss, total, results[0].rate)
+
+
+def average_in_float32(*results: Trained) -> Trained:
+    """The mean of all, as the next round begins with it."""
+    mean = average(*results)
+    return mean._replace(params=Parameters.copy_of(mean.params))
 
 
 @contextlib.contextmanager

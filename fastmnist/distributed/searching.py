@@ -6,23 +6,25 @@ pure function of its settings, the data, and the bars that it has to clear on th
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-from distributed import Client, Future, KilledWorker, as_completed
+from distributed import Client, Future
 
 from fastmnist import checks
 from fastmnist.datasets import Dataset
 from fastmnist.distributed import varied
-from fastmnist.distributed.cluster import check_client, compile_once, hold, lost_cluster, submit
+from fastmnist.distributed.cluster import check_client, compile_once
 from fastmnist.distributed.study import Outcome, Study, Trial, kept_study
+from fastmnist.distributed.tasks import TaskLost, Tasks
 from fastmnist.distributed.varied import Vary
 from fastmnist.epochs import samples_identity, samples_of, set_aside
-from fastmnist.errors import DivergedError
+from fastmnist.errors import ClusterError, DivergedError
 from fastmnist.history import Epoch, History
 from fastmnist.model import MLP
 from fastmnist.recipes import RECIPES, Recipe
@@ -157,15 +159,17 @@ def search(
         if wanted == varied.combinations(space):
             kept.try_all()
         distorted = recipe.augmentation is not None or bool(varied.DISTORTIONS & space.keys())
-        compile_once(client, augmentation=distorted)
-        _run(
-            client,
-            kept,
-            wanted,
-            _Task(recipe, seed, stop_weak),
-            (fit_to, held_out),
-            callbacks,
-        )
+        with _told_what_is_kept(study, kept):
+            tasks = Tasks(client)
+            compile_once(tasks, augmentation=distorted)
+            _run(
+                tasks,
+                kept,
+                wanted,
+                _Task(recipe, seed, stop_weak),
+                (fit_to, held_out),
+                callbacks,
+            )
         ended = kept.trials()
     if not any(trial.state == "done" for trial in ended):
         raise RuntimeError(f"no trial was done: {ended[-1].reason}")
@@ -196,7 +200,7 @@ class _Task:
 
 
 def _run(
-    client: Client,
+    tasks: Tasks,
     study: Study,
     wanted: int,
     task: _Task,
@@ -204,31 +208,42 @@ def _run(
     callbacks: Sequence[Callback],
 ) -> None:
     """Have trials run on all workers until so many have ended."""
-    with lost_cluster(client):
-        held = hold(client, data)
-        begun: dict[str, Any] = {}
-        running = as_completed()
-        ended = study.trials()
-        while len(ended) < wanted:
-            # No more than can run: Dask could put one that waits on the worker that is free last.
-            room = sum(client.nthreads().values()) - len(begun)
-            for _ in range(min(room, wanted - len(ended) - len(begun))):
-                trial, settings = study.ask()
-                bars = _bars(ended, task.epochs(settings)) if task.stop_weak else []
-                future = submit(client, run_trial, task.recipe, settings, task.seed, held, bars)
-                begun[future.key] = trial
-                running.add(future)
-            future = next(running)
-            ended.append(study.tell(begun.pop(future.key), _outcome(future)))
-            for callback in callbacks:
-                callback(ended[-1], ended)
+    held = tasks.hold(data)
+    begun: dict[Future[Outcome], Any] = {}
+    ended = study.trials()
+    while len(ended) < wanted:
+        # No more than can run: Dask could put one that waits on the worker that is free last. But
+        # one also without workers: adaptive clusters start some for tasks that wait.
+        room = max(1, tasks.threads()) - len(begun)
+        for _ in range(min(room, wanted - len(ended) - len(begun))):
+            trial, settings = study.ask()
+            bars = _bars(ended, task.epochs(settings)) if task.stop_weak else []
+            future = tasks.submit(run_trial, task.recipe, settings, task.seed, held, bars)
+            begun[future] = trial
+        if not tasks.wait(begun, "FIRST_COMPLETED"):
+            continue  # workers may have come
+        future = next(future for future in begun if future.done())
+        ended.append(study.tell(begun.pop(future), _outcome(tasks, future)))
+        for callback in callbacks:
+            callback(ended[-1], ended)
 
 
-def _outcome(future: Future[Outcome]) -> Outcome:
+def _outcome(tasks: Tasks, future: Future[Outcome]) -> Outcome:
     try:
-        return future.result()  # it has ended
-    except KilledWorker as error:  # out of memory, say: others may have what they need
-        return Outcome("failed", [], f"lost with {error.allowed_failures + 1} workers in turn")
+        (outcome,) = tasks.results([future])
+    except TaskLost as error:  # out of memory, say: others may have what they need
+        return Outcome("failed", [], str(error))
+    return cast("Outcome", outcome)
+
+
+@contextlib.contextmanager
+def _told_what_is_kept(path: str | os.PathLike[str] | None, study: Study) -> Iterator[None]:
+    """A lost cluster's error also says from where to go on."""
+    try:
+        yield
+    except ClusterError as error:
+        kept = f"{path} has them: search again with it" if path else "no study was asked for"
+        raise ClusterError(f"{error}, after {len(study.trials())} trials; {kept}") from error
 
 
 def _bars(ended: Sequence[Trial], epochs: int) -> list[float]:
