@@ -6,14 +6,18 @@ times is a model of a round,
 
     compute + base + task * shards + bytes * max(handling, 1 / rate) + trips * delay,
 
-which is then checked against rounds that train, and drawn for clusters that are not at hand. Prints
+where bytes are those that pass links one after the other: the parameters from the driver to a
+worker, from that to all others, by the tree of means to one, and back; and `rest` for each shard.
+It is then checked against rounds that train, and drawn for clusters that are not at hand. Prints
 tables in Markdown, and saves a picture and all figures.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -30,11 +34,13 @@ import fastmnist as fm
 from benchmarks import workloads
 from benchmarks.conditions import machine
 from benchmarks.relay import Host, Links, free_ports, relayed
+from fastmnist.distributed.local_sgd import FAN_IN
 
 NETWORKS = ("784-10-10", "784-128-10", "784-800-10")
 LINKS = ((0, 0.0), (1e9, 0.0), (1e8, 0.0), (0, 0.005), (0, 0.02), (1e9, 0.005))  # bits/s, seconds
 CHECKED = ("784-256-64-10", ((1e9, 0.001), (2e8, 0.01)))
 BATCH = 64
+SENT = 10  # Dask's distributed.worker.connections.incoming
 BANDWIDTHS = (1e9, 1e10)
 WORKERS = (2, 4, 8, 16, 32, 64, 128, 256)
 COMPUTE = (1.0, 10.0)  # seconds that a worker trains in a round
@@ -50,7 +56,8 @@ class Round:
     delay: float  # seconds, one way
     steps: int
     parameters: int  # bytes
-    passed: float  # bytes over the hub's link
+    passed: float  # bytes over the hub's link, out and in
+    busiest: float  # bytes over the busiest link of a worker, out or in
     seconds: float  # median
 
 
@@ -62,16 +69,32 @@ class Model:
     task: float  # for each shard
     trips: float  # delays
     handling: float  # of each byte, while it passes a link or, on fast links, for longer than that
-    copies: float  # of the parameters over the hub's link, for each shard
+    copies: float  # of the parameters over the hub's link, whatever the number of shards
     rest: float  # bytes besides, for each shard
 
-    def bytes(self, shards: int, parameters: float) -> float:
-        return shards * (self.copies * parameters + self.rest)
+    def passed(self, shards: int, parameters: float) -> float:
+        """Bytes over the hub's link."""
+        return self.copies * parameters + self.rest * shards
 
     def seconds(self, shards: int, parameters: float, rate: float, delay: float) -> float:
         each = max(self.handling, 8 / rate if rate else 0)
-        passing = self.bytes(shards, parameters) * each
+        passing = (copies_in_turn(shards) * parameters + self.rest * shards) * each
         return self.base + self.task * shards + passing + self.trips * delay
+
+
+def copies_in_turn(shards: int) -> float:
+    """Copies of the parameters that pass one after the other, with as many shards as workers.
+
+    One from the driver, and one back. A worker sends to ten others at a time, Dask's limit, and
+    those that come later ask whoever has them. Each level of the tree takes in the means of all but
+    one of its group: those of shards are float32, means float64.
+    """
+    spread = shards - 1 if shards <= SENT + 1 else SENT * math.log(shards, SENT + 1)
+    means, left, size = 0.0, shards, 1
+    while left > 1:
+        means += size * (min(left, FAN_IN) - 1)
+        left, size = -(-left // FAN_IN), 2
+    return 2 + spread + means
 
 
 def main() -> None:
@@ -86,8 +109,10 @@ def main() -> None:
         f"Rounds over links between processes of this machine, medians of {arguments.rounds}. "
         f"{machine('distributed')}\n"
     )
-    print("| network | workers, shards | link | delay | bytes a round | a round |")
-    print("|---|--:|--:|--:|--:|--:|")
+    print(
+        "| network | workers, shards | link | delay | driver's link | busiest worker's | a round |"
+    )
+    print("|---|--:|--:|--:|--:|--:|--:|")
     fitted, checked = [], []
     for workers in arguments.workers:
         with hosts(workers) as (client, links):
@@ -96,20 +121,7 @@ def main() -> None:
                     fitted.append(measured(client, links, network, workers, link, 1, arguments))
                     print(row(fitted[-1]), flush=True)
             if workers <= 2:  # there are no processors for more that compute
-                network, tried = CHECKED
-                alone = measured(
-                    client, links, network, workers, (0, 0.0), arguments.steps, arguments
-                )
-                idle = measured(client, links, network, workers, (0, 0.0), 1, arguments)
-                for link in tried:
-                    checked.append(
-                        (
-                            alone.seconds - idle.seconds,
-                            measured(
-                                client, links, network, workers, link, arguments.steps, arguments
-                            ),
-                        )
-                    )
+                checked += trained(client, links, workers, arguments)
     model = fit(fitted)
     print(f"\n{describe(model)}\n")
     print(f"Checked against rounds of {arguments.steps} steps, which it was not fitted to:\n")
@@ -183,14 +195,15 @@ def measured(
 ) -> Round:
     """A few rounds to begin with, without a limit, then those that count."""
     model = fm.MLP(workloads.sizes(network), seed=0)
-    seconds, passed = [], [0]
+    seconds, before = [], np.zeros(())
     begin = 3
 
     def watch(model: object, epoch: fm.Epoch) -> None:
+        nonlocal before
         seconds.append(epoch.seconds)
         if len(seconds) == begin:
             links.set(*link)
-            passed[0] = links.passed.value
+            before = links.passed()
 
     links.set(0, 0.0)
     fm.distributed.fit(
@@ -204,11 +217,12 @@ def measured(
         learning_rate=0.01,
         callbacks=[watch],
     )
-    each = (links.passed.value - passed[0]) / arguments.rounds
+    hub, *own = (links.passed() - before) / arguments.rounds
     links.set(0, 0.0)
     parameters = sum(W.nbytes + b.nbytes for W, b in model.params)
     return Round(
-        *(network, workers, *link, steps, parameters, each, statistics.median(seconds[begin:])),
+        *(network, workers, *link, steps, parameters),
+        *(float(np.sum(hub)), float(np.max(own)), statistics.median(seconds[begin:])),
     )
 
 
@@ -236,7 +250,7 @@ def fit(points: list[Round]) -> Model:
 
     def errors_of_bytes(coefficients: Any) -> list[float]:
         model = Model(0, 0, 0, 0, *coefficients)
-        return [model.bytes(p.workers, p.parameters) / p.passed - 1 for p in points]
+        return [model.passed(p.workers, p.parameters) / p.passed - 1 for p in points]
 
     copies_and_rest = least_squares(errors_of_bytes, [2, 1000], bounds=(0, np.inf)).x
 
@@ -254,9 +268,10 @@ def fit(points: list[Round]) -> Model:
 def describe(model: Model) -> str:
     return (
         f"Fitted: a round takes {_ms(model.base)}, {_ms(model.task)} for each shard, "
-        f"{model.trips:.1f} delays, and as long as its bytes need: {model.copies:.2f} copies of "
-        f"the parameters and {model.rest / 1000:.1f} kB for each shard, which "
-        f"the hub handles at {8e-9 / model.handling:.2f} Gbit/s at most."
+        f"{model.trips:.1f} delays, and as long as the bytes need that pass in turn, at "
+        f"{8e-9 / model.handling:.2f} Gbit/s at most. Over the driver's link pass "
+        f"{model.copies:.2f} copies of the parameters, and {model.rest / 1000:.1f} kB for each "
+        "shard."
     )
 
 
@@ -271,12 +286,11 @@ def predictions(model: Model) -> str:
     for network, bits, compute in _clusters():
         size = _bytes(network)
         worth = [n * compute / (compute + model.seconds(n, size, bits, 1e-4)) for n in WORKERS]
-        fixed = compute + model.seconds(0, size, bits, 1e-4)
-        each = model.seconds(1, size, bits, 0) - model.seconds(0, size, bits, 0)
+        half = next(n for n in itertools.count(1) if model.seconds(n, size, bits, 1e-4) > compute)
         lines.append(
             f"| {network} | {_rate(bits)} | {compute:g} s | "
             + " | ".join(f"{w:.1f}" for w in worth)
-            + f" | {fixed / each:.0f} |"
+            + f" | {half} |"
         )
     return "\n".join(lines)
 
@@ -292,7 +306,7 @@ def _bytes(network: str) -> int:
 def row(point: Round) -> str:
     return (
         f"| {point.network} | {point.workers} | {_rate(point.rate)} | {_ms(point.delay)} "
-        f"| {point.passed / 1e6:.2f} MB | {_ms(point.seconds)} |"
+        f"| {point.passed / 1e6:.2f} MB | {point.busiest / 1e6:.2f} MB | {_ms(point.seconds)} |"
     )
 
 

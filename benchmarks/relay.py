@@ -1,7 +1,7 @@
 """Links between hosts that are all this machine: TCP relays that limit and delay what passes.
 
-Each worker is a host with a link to a hub, where scheduler and driver are. All of a worker's
-connections pass its link and the hub's, each way by itself.
+Each worker is a host with a link, and so is the hub, where scheduler and driver are. A connection
+passes the links of its two ends, each way by itself.
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ import asyncio
 import multiprocessing
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+import psutil
 
 CHUNK = 16 * 1024  # bytes that pass a link at a time
 
@@ -27,13 +30,21 @@ class Host:
     scheduler: int  # where it reaches the scheduler
 
 
-@dataclass
 class Links:
-    """How all links are, and what has passed the hub's; shared with the process that relays."""
+    """How all links are, and what has passed each; shared with the process that relays."""
 
-    rate: Any = field(default_factory=lambda: multiprocessing.Value("d", 0))  # bytes a second
-    delay: Any = field(default_factory=lambda: multiprocessing.Value("d", 0))  # seconds, one way
-    passed: Any = field(default_factory=lambda: multiprocessing.Value("q", 0))  # bytes, both ways
+    def __init__(self, hosts: int) -> None:
+        self.rate = multiprocessing.Value("d", 0)  # bytes a second
+        self.delay = multiprocessing.Value("d", 0)  # seconds, one way
+        self._passed = multiprocessing.Array("q", 2 * (1 + hosts))  # of the hub first
+
+    def passed(self) -> np.ndarray:
+        """Bytes over each link so far: of shape (1 + hosts, 2), the hub first, out and in."""
+        return np.array(self._passed[:]).reshape(-1, 2)
+
+    def count(self, way: _Way, size: int) -> None:
+        with self._passed.get_lock():
+            self._passed[way.number] += size
 
     def set(self, bits: float, delay: float) -> None:
         """Bits a second, 0 for no limit, and seconds."""
@@ -43,7 +54,8 @@ class Links:
 class _Way:
     """One way of a link: when it has passed on all that it was given."""
 
-    def __init__(self) -> None:
+    def __init__(self, number: int) -> None:
+        self.number = number
         self.free = 0.0
 
     def passes(self, size: int, rate: float) -> float:
@@ -55,7 +67,7 @@ class _Way:
 @contextmanager
 def relayed(scheduler: int, hosts: Sequence[Host]) -> Iterator[Links]:
     """Relay for these hosts, in a process of its own, as long as the block lasts."""
-    links = Links()
+    links = Links(len(hosts))
     context = multiprocessing.get_context("fork")  # no thread runs in here yet
     process = context.Process(target=_relay, args=(scheduler, hosts, links), daemon=True)
     process.start()
@@ -80,24 +92,40 @@ def _relay(scheduler: int, hosts: Sequence[Host], links: Links) -> None:
 
 
 async def _serve(scheduler: int, hosts: Sequence[Host], links: Links) -> None:
-    hub = _Way(), _Way()  # to it, from it
-    for host in hosts:
-        own = _Way(), _Way()  # from it, to it
-        up, down = (own[0], hub[0]), (hub[1], own[1])
-        await _listen(host.scheduler, scheduler, up, down, links)
-        await _listen(host.contact, host.worker, down, up, links)
+    hub, *own = [(_Way(2 * i), _Way(2 * i + 1)) for i in range(1 + len(hosts))]  # out, in
+    for host, ways in zip(hosts, own, strict=True):
+        # a worker connects to the scheduler; the driver, the scheduler and workers to a worker
+        await _listen(host.scheduler, scheduler, lambda _, ways=ways: (ways, hub), links)
+
+        def ends(port: int, host: Host = host, ways: Any = ways) -> Any:
+            from_worker = _worker_connected_from(port, host.contact, hosts)
+            return hub if from_worker is None else own[from_worker], ways
+
+        await _listen(host.contact, host.worker, ends, links)
     await asyncio.Event().wait()
 
 
-async def _listen(port: int, target: int, there: Any, back: Any, links: Links) -> None:
+def _worker_connected_from(port: int, to: int, hosts: Sequence[Host]) -> int | None:
+    """Which worker's process has that end of a connection; None of the driver and scheduler."""
+    sockets = psutil.net_connections("tcp4")
+    process = next(c.pid for c in sockets if c.raddr and (c.laddr[1], c.raddr[1]) == (port, to))
+    listening = {c.laddr[1] for c in sockets if c.pid == process and c.status == "LISTEN"}
+    return next((i for i, host in enumerate(hosts) if host.worker in listening), None)
+
+
+async def _listen(port: int, target: int, ends: Callable[[int], Any], links: Links) -> None:
+    """Relay to that port; `ends` gives the ways of both ends, by the port of the one."""
+
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
+            near, far = await asyncio.to_thread(ends, writer.get_extra_info("peername")[1])
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", target)
-        except OSError:
+        except (OSError, StopIteration, RuntimeError):  # it is closed already
             writer.close()
             return
         await asyncio.gather(
-            _pump(reader, far_writer, there, links), _pump(far_reader, writer, back, links)
+            _pump(reader, far_writer, (near[0], far[1]), links),
+            _pump(far_reader, writer, (far[0], near[1]), links),
         )
 
     await asyncio.start_server(relay, "127.0.0.1", port)
@@ -123,8 +151,8 @@ async def _pump(
     try:
         while True:
             chunk = await reader.read(CHUNK)
-            with links.passed.get_lock():
-                links.passed.value += len(chunk)
+            for way in ways:
+                links.count(way, len(chunk))
             rate = links.rate.value
             through = max(way.passes(len(chunk), rate) for way in ways)
             waiting.put_nowait((through + links.delay.value, chunk))

@@ -323,9 +323,9 @@ def test_communication_finds_its_model_and_tells_where_it_saved(monkeypatch, cap
 
     def measured(client, links, network, workers, link, steps, arguments):
         size = communication._bytes(network)
-        passed, seconds = true.bytes(workers, size), true.seconds(workers, size, *link)
+        passed, seconds = true.passed(workers, size), true.seconds(workers, size, *link)
         seconds += 1e-4 * (steps - 1)
-        return communication.Round(network, workers, *link, steps, size, passed, seconds)
+        return communication.Round(network, workers, *link, steps, size, passed, passed, seconds)
 
     monkeypatch.setattr(communication, "hosts", lambda workers: nullcontext((None, None)))
     monkeypatch.setattr(communication, "measured", measured)
