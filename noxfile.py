@@ -100,6 +100,13 @@ def asv(session):
 
 
 @nox.session
+def chaos(session):
+    """Searches and trainings on clusters that are killed, stopped and restarted at random."""
+    install(session, "test")
+    session.run("python", "-m", "tests.chaos", *session.posargs)
+
+
+@nox.session
 def docs(session):
     """The site, in ``site/html``; a warning is an error."""
     install(session, "docs")
