@@ -253,7 +253,7 @@ def kernels_of(copy, times):
 
 @pytest.mark.fault(row=92)
 def test_processes_can_fill_a_cold_cache_together(kernels_of, tmp_path, times, figure):
-    count, rounds = times(4, 8), times(1, 5)
+    count, rounds = times(2, 8), times(1, 5)
     for number in range(rounds):
         cache = tmp_path / f"cache {number}"
         together = [start(*kernels_of, cache) for _ in range(count)]
@@ -397,7 +397,9 @@ def test_without_a_place_for_kernels_it_trains(times):
 @pytest.mark.fault(row=91)
 @pytest.mark.skipif(os.name != "posix", reason="limits of POSIX")
 @pytest.mark.parametrize("limit", [0, 1000])
-def test_a_disk_that_is_full_costs_a_compilation(copy, tmp_path, limit):
+def test_a_disk_that_is_full_costs_a_compilation(copy, tmp_path, limit, times):
+    if not times(limit, True):
+        pytest.skip("three processes, as with some room; with --long")
     full = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))"
     cache = tmp_path / "cache"
     assert finish(start(copy, f"{full}; {CALL}", cache, "-B"), "File too large") == (41, True)

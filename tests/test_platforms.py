@@ -152,7 +152,6 @@ OPTIONS = {
     "-O": ({}, "-O"),
     "-X dev": ({}, "-X", "dev"),
     "hash seed 1": ({"PYTHONHASHSEED": "1"},),
-    "hash seed 2": ({"PYTHONHASHSEED": "2"},),
 }
 
 
