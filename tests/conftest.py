@@ -73,7 +73,7 @@ def pytest_xdist_setupnodes(config):
             for distorted in (False, True)
         ]
         for program in programs:
-            processes.finish(program)
+            processes.finish(program, timeout=600)  # it takes 13 s, alone
 
 
 def pytest_make_parametrize_id(val):
