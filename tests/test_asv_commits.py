@@ -5,7 +5,6 @@ With --long: an environment takes a minute, and its packages come from an index.
 
 import json
 import shutil
-import subprocess
 from pathlib import Path
 
 import processes
@@ -45,13 +44,13 @@ class Clone:
             **{f"GIT_{who}_{what}": "a@b.example" for who in ("AUTHOR", "COMMITTER")
                for what in ("NAME", "EMAIL")},
         )  # fmt: skip
-        subprocess.run(["git", "clone", "-q", ROOT, self.folder], check=True)
+        self.git("clone", "-q", ROOT, self.folder, cwd=ROOT)
         self.asv("machine", "--yes")
 
-    def git(self, *arguments):
-        subprocess.run(
-            ["git", *arguments], cwd=self.folder, env=self.environment, check=True, stdout=-3
-        )
+    def git(self, *arguments, cwd=None):
+        options = {"cwd": cwd or self.folder, "env": self.environment}
+        done = processes.run_program("git", *arguments, **options)
+        assert done.returncode == 0, done.stderr
 
     def commit(self, message, file="fastmnist/__init__.py", end=""):
         """Change the end of a file, beginning from the commit that was cloned."""
