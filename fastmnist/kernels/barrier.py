@@ -1,6 +1,6 @@
 """How the threads of a team share work and wait for each other: a few atomic words.
 
-Each word stands on a cache line of its own, so that polling one does not slow down another.
+Each word stands on cache lines of its own, so that polling one does not slow down another.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from fastmnist.kernels.jit import OFF, intrinsic, jit
 from fastmnist.kernels.plain import yield_processor
 from fastmnist.kernels.vectors import _address
 
-_LINE = 8  # int64 words in a cache line
-ARRIVED, GENERATION, CLAIMED, CANCEL, STOPPED, ABANDONED = (_LINE * word for word in range(6))
+# From word to word, in int64: 256 bytes, the longest line there is (A64FX; Apple's have 128, and
+# x86 brings up pairs of 64).
+_APART = 32
+ARRIVED, GENERATION, CLAIMED, CANCEL, STOPPED, ABANDONED = (_APART * word for word in range(6))
 
 # Polls before a waiting thread gives its processor away: with more threads than processors,
 # spinning for good costs 4 to 28 ms a barrier, yielding 2 to 15 us.
@@ -37,8 +39,8 @@ else:
 
 
 def new_words() -> NDArray[np.int64]:
-    """The shared words of one team, one to a cache line."""
-    return np.zeros(6 * _LINE, np.int64)
+    """The shared words of one team, apart from one another."""
+    return np.zeros(6 * _APART, np.int64)
 
 
 @intrinsic

@@ -30,18 +30,20 @@ from fastmnist.kernels.network import (
 from fastmnist.kernels.packed import BAND
 from fastmnist.kernels.step import finish, step
 from fastmnist.kernels.vectors import (
-    MIDDLE,
-    MIDDLE_BLOCK,
+    MR,
     NARROW,
-    NARROW_BLOCK,
+    NARROW_MR,
+    NR,
+    REST,
     add,
     add_outer,
-    lanes_of,
     load,
     load_rows,
     per_line,
     prefetch,
+    row_count,
     store_rows,
+    zero_rows,
     zeros,
 )
 
@@ -54,22 +56,25 @@ def multiply(X, W, k, last_k, s, last_s, column, last_column, Z, adds):
 
     Behind the last row of Z there must be room for a whole block.
     """
+    while column + NR <= last_column:
+        rest = _multiply_columns(
+            zero_rows(MR, NR), zeros(NR), X, W, k, last_k, s, last_s - (MR - 1), column, Z, adds
+        )
+        _multiply_columns(
+            zero_rows(REST, NR), zeros(NR), X, W, k, last_k, rest, last_s, column, Z, adds
+        )
+        column += NR
     while column < last_column:
-        if column + MIDDLE <= last_column:
-            _multiply_columns(
-                zeros(MIDDLE_BLOCK), zeros(MIDDLE), X, W, k, last_k, s, last_s, column, Z, adds
-            )
-            column += MIDDLE
-        else:
-            _multiply_columns(
-                zeros(NARROW_BLOCK), zeros(NARROW), X, W, k, last_k, s, last_s, column, Z, adds
-            )
-            column += NARROW
+        _multiply_columns(
+            zero_rows(NARROW_MR, NARROW), zeros(NARROW), X, W, k, last_k, s, last_s, column, Z,
+            adds,
+        )  # fmt: skip
+        column += NARROW
 
 
 @jit
 def _multiply_columns(block, row, X, W, k, last_k, s, last_s, column, Z, adds):
-    rows = lanes_of(block) // lanes_of(row)
+    """Blocks of rows that begin before `last_s`; where the next one would."""
     while s < last_s:
         sums = block
         for i in range(k, last_k):
@@ -79,9 +84,10 @@ def _multiply_columns(block, row, X, W, k, last_k, s, last_s, column, Z, adds):
             )
         at = Z.origin + s * Z.stride + column
         if adds:
-            sums = add(load_rows(sums, row, Z.numbers, at, Z.stride), sums)
-        store_rows(Z.numbers, at, Z.stride, sums, row)
-        s += rows
+            sums = add(load_rows(sums, Z.numbers, at, Z.stride), sums)
+        store_rows(Z.numbers, at, Z.stride, sums)
+        s += row_count(block)
+    return s
 
 
 @jit
@@ -95,19 +101,22 @@ def update(
     first and last.
     """
     c = column
+    while c + NR <= last_column:
+        rest = _update_columns(
+            zero_rows(MR, NR), zeros(NR), network, layer, X, dZ, k, last_k - (MR - 1), samples,
+            c, rule, pace, begins, ends,
+        )  # fmt: skip
+        _update_columns(
+            zero_rows(REST, NR), zeros(NR), network, layer, X, dZ, rest, last_k, samples,
+            c, rule, pace, begins, ends,
+        )  # fmt: skip
+        c += NR
     while c < last_column:
-        if c + MIDDLE <= last_column:
-            _update_columns(
-                zeros(MIDDLE_BLOCK), zeros(MIDDLE), network, layer, X, dZ, k, last_k, samples,
-                c, rule, pace, begins, ends,
-            )  # fmt: skip
-            c += MIDDLE
-        else:
-            _update_columns(
-                zeros(NARROW_BLOCK), zeros(NARROW), network, layer, X, dZ, k, last_k, samples,
-                c, rule, pace, begins, ends,
-            )  # fmt: skip
-            c += NARROW
+        _update_columns(
+            zero_rows(NARROW_MR, NARROW), zeros(NARROW), network, layer, X, dZ, k, last_k,
+            samples, c, rule, pace, begins, ends,
+        )  # fmt: skip
+        c += NARROW
     if ends and rule.steps and not rule.plain:
         step(network, layer, k, last_k, column, last_column, rule, pace)
 
@@ -116,8 +125,8 @@ def update(
 def _update_columns(
     block, row, network, layer, X, dZ, k, last_k, samples, column, rule, pace, begins, ends
 ):
+    """Blocks of inputs that begin before `last_k`; where the next one would."""
     stride = network.shapes[layer, STRIDE]
-    rows = lanes_of(block) // lanes_of(row)
     while k < last_k:
         at = network.shapes[layer, WEIGHTS] + k * stride + column
         dW = block
@@ -125,9 +134,10 @@ def _update_columns(
             of_sample = load(row, dZ.numbers, dZ.origin + s * dZ.stride + column)
             dW = add_outer(dW, X.numbers, X.origin + s * X.stride + k, 1, of_sample)
         if not begins:
-            dW = add(load_rows(block, row, network.gradient, at, stride), dW)
-        finish(dW, row, network, at, stride, rule, pace, ends)
-        k += rows
+            dW = add(load_rows(block, network.gradient, at, stride), dW)
+        finish(dW, network, at, stride, rule, pace, ends)
+        k += row_count(block)
+    return k
 
 
 @jit

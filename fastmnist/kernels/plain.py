@@ -16,6 +16,7 @@ import time
 import numpy as np
 
 from fastmnist import counter_based
+from fastmnist.kernels.target import LINE
 from fastmnist.parameters import LANES
 
 # Vectors.
@@ -25,8 +26,12 @@ def zeros(lanes):
     return np.zeros(lanes, np.float32)
 
 
-def lanes_of(vector):
-    return len(vector)
+def zero_rows(rows, lanes):
+    return np.zeros((rows, lanes), np.float32)
+
+
+def row_count(block):
+    return len(block)
 
 
 def load(like, array, offset):
@@ -70,25 +75,23 @@ def add_scaled_row(vector, scalar, array, offset):
     return add_scaled(vector, scalar, array[offset : offset + len(vector)])
 
 
-def load_rows(block, row, array, offset, stride):
-    return array[_places(block, row, offset, stride)].reshape(-1)
+def load_rows(like, array, offset, stride):
+    return array[_places(like, offset, stride)].reshape(like.shape)
 
 
-def store_rows(array, offset, stride, block, row):
-    places = _places(block, row, offset, stride)
-    array[places] = block.reshape(places.shape)
+def store_rows(array, offset, stride, block):
+    array[_places(block, offset, stride)] = block
 
 
-def _places(block, row, offset, stride):
-    """Where the rows of a block stand in an array."""
-    first = offset + stride * np.arange(len(block) // len(row))
-    return first[:, None] + np.arange(len(row))
+def _places(block, offset, stride):
+    """Where the rows of a block, or a vector, stand in an array."""
+    rows, lanes = np.atleast_2d(block).shape
+    return (offset + stride * np.arange(rows))[:, None] + np.arange(lanes)
 
 
 def add_outer(block, X, offset, stride, row):
-    rows = block.reshape(-1, len(row))
-    x = X[offset + stride * np.arange(len(rows))]
-    return _multiply_add(x[:, None], row, rows).reshape(-1)
+    x = X[offset + stride * np.arange(len(block))]
+    return _multiply_add(x[:, None], row, block)
 
 
 def transpose_square(source, at, stride, target, to, step):
@@ -136,7 +139,7 @@ def prefetch(array, offset):
 
 
 def per_line(array):
-    return np.uintp(4 * LANES // array.itemsize)
+    return np.uintp(LINE // array.itemsize)
 
 
 def opaque(number):
@@ -148,7 +151,7 @@ def now():
 
 
 def flush_denormals():
-    return 0
+    return np.uint64(0)
 
 
 def restore(state):

@@ -223,7 +223,7 @@ def _update_columns(zero, network, scratch, dZ, first_k, last_k, column, rule, p
         )
         if not begins:
             dW = add(load(zero, network.gradient, at), dW)
-        finish(dW, zero, network, at, shape[STRIDE], rule, pace, ends)
+        finish(dW, network, at, shape[STRIDE], rule, pace, ends)
 
 
 @jit

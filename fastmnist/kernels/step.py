@@ -19,23 +19,23 @@ from fastmnist.kernels.vectors import (
 
 
 @jit
-def finish(dW, row, network, at, stride, rule, pace, ends):
+def finish(dW, network, at, stride, rule, pace, ends):
     """Descend along the gradient `dW` of the weights from `at` on, or keep it for `step`.
 
     `dW` has one or more rows, `stride` apart in memory.
     """
     if ends and rule.plain:
-        _descend(dW, row, network, at, stride, pace)
+        _descend(dW, network, at, stride, pace)
     else:
-        store_rows(network.gradient, at, stride, dW, row)
+        store_rows(network.gradient, at, stride, dW)
 
 
 @jit
-def _descend(dW, row, network, at, stride, pace):
+def _descend(dW, network, at, stride, pace):
     # A function of its own, without branches: only then does Numba see that references to arrays
     # need not be counted here (784-128-10: 1.1 times as slow).
-    W = load_rows(dW, row, network.weights, at, stride)
-    store_rows(network.weights, at, stride, add_scaled(W, -pace.rate, dW), row)
+    W = load_rows(dW, network.weights, at, stride)
+    store_rows(network.weights, at, stride, add_scaled(W, -pace.rate, dW))
 
 
 @jit

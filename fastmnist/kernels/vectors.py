@@ -11,28 +11,39 @@ array that begins on a cache line (`fastmnist.parameters.aligned_zeros`). Nothin
 from __future__ import annotations
 
 import math
-import platform
 from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.core.registry import cpu_target
 from numba.extending import models, register_model
 
 from fastmnist.kernels.jit import intrinsic
+from fastmnist.kernels.target import ARM, FMA, LINE, REGISTER_LANES, REGISTERS, X86
 from fastmnist.parameters import BLOCK, COLUMNS, LANES
 
-# A sum of rows is held in registers, as many columns at a time as fit. With more of them, what an
-# entry costs besides (its column, its value, the loop) counts for less, and there are as many
-# independent sums as a multiply-add takes cycles: eight of AVX-512's 32 registers, or of AVX2's 16
-# (784-128-10 with AVX-512: 0.75 of the time of four).
-NARROW, MIDDLE = LANES, COLUMNS
-WIDE = 128 if "+avx512f" in cpu_target.target_context.codegen().magic_tuple()[2] else MIDDLE
+NARROW = LANES
 
-# Blocks of several rows side by side in one vector, 16 and 8 registers of AVX-512.
-MIDDLE_BLOCK, NARROW_BLOCK = 4 * MIDDLE, BLOCK * NARROW
+# Blocks by the vector registers that there are; sums stay in registers only if they fit there.
+# WIDE columns of a sum of rows: with more of them, what an entry costs besides (its column, its
+# value, the loop) counts for less; and there must be as many independent sums as a multiply-add
+# takes cycles. MR x NR is the block of a product of matrices: besides MR * NR sums a row of NR
+# numbers and a number for each of MR rows must fit. (Blocks for AVX-512 on other processors, with
+# 64 numbers spilled and loaded again in every step: 2.5 to 3 times as slow.)
+WIDE, MR, NR = {
+    (32, 16): (128, 4, 64),  # AVX-512: 8 registers of sums; 16
+    (16, 8): (64, 6, 16),  # AVX: 8; 12 (4 x 16, 8 of them, took 1.1 times as long)
+    (32, 4): (64, 6, 16),  # NEON: 16; 24
+    (16, 4): (32, 2, 16),  # SSE: 8; 8, as products need registers of their own
+}[REGISTERS, REGISTER_LANES]
+MIDDLE = min(WIDE, COLUMNS)
+
+# Rows behind the last MR: so many divide BLOCK, to a multiple of which rows are padded.
+REST = math.gcd(MR, BLOCK)
+
+# Rows of a block of 16 columns, where NR are too many.
+NARROW_MR = BLOCK if NR > NARROW else MR
 
 _ALIGNMENT = 4 * LANES
 
@@ -52,6 +63,44 @@ class VectorType(types.Type):
 class _VectorModel(models.PrimitiveModel):
     def __init__(self, dmm: Any, fe_type: VectorType) -> None:
         super().__init__(dmm, fe_type, ir.VectorType(ir.FloatType(), fe_type.lanes))
+
+
+class BlockType(types.Type):
+    """Rows of a matrix side by side, each of them a vector."""
+
+    def __init__(self, rows: int, lanes: int) -> None:
+        self.rows, self.lanes = rows, lanes
+        super().__init__(name=f"float32x{rows}x{lanes}")
+
+
+@register_model(BlockType)
+class _BlockModel(models.PrimitiveModel):
+    def __init__(self, dmm: Any, fe_type: BlockType) -> None:
+        row = ir.VectorType(ir.FloatType(), fe_type.lanes)
+        super().__init__(dmm, fe_type, ir.ArrayType(row, fe_type.rows))
+
+
+def _rows_of(builder: Any, block: Any) -> list[Any]:
+    """The rows of a block; a vector is one."""
+    if isinstance(block.type, ir.VectorType):
+        return [block]
+    return [builder.extract_value(block, i) for i in range(block.type.count)]
+
+
+def _joined(builder: Any, like: Any, rows: list[Any]) -> Any:
+    """The block, or the vector, of these rows."""
+    if isinstance(like.type, ir.VectorType):
+        return rows[0]
+    block = ir.Constant(like.type, ir.Undefined)
+    for i, row in enumerate(rows):
+        block = builder.insert_value(block, row, i)
+    return block
+
+
+def _each_row(builder: Any, function: Any, *blocks: Any) -> Any:
+    """``function(builder, *rows)`` of each row of blocks, or of vectors."""
+    rows = zip(*(_rows_of(builder, block) for block in blocks), strict=True)
+    return _joined(builder, blocks[0], [function(builder, *each) for each in rows])
 
 
 def _address(context: Any, builder: Any, array_type: Any, array: Any, offset: Any) -> Any:
@@ -78,7 +127,9 @@ def _broadcast(builder: Any, scalar: Any, vector: ir.VectorType) -> Any:
 
 
 def _multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
-    """``a * b + c``, rounded once."""
+    """``a * b + c``, rounded once where there is an instruction for it."""
+    if not FMA:
+        return builder.fadd(builder.fmul(a, b), c)
     kind = ir.FunctionType(c.type, [c.type] * 3)
     name = f"llvm.fma.v{c.type.count}f32"
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [a, b, c])
@@ -95,14 +146,25 @@ def zeros(typingctx: Any, lanes: Any) -> Any:
     return result(lanes), codegen
 
 
-@intrinsic
-def lanes_of(typingctx: Any, vector: Any) -> Any:
-    """How many lanes `vector` has."""
+@partial(intrinsic, prefer_literal=True)
+def zero_rows(typingctx: Any, rows: Any, lanes: Any) -> Any:
+    """A block of zeros; `rows` and `lanes` are constants."""
+    result = BlockType(rows.literal_value, lanes.literal_value)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return ir.Constant(context.get_value_type(types.intp), args[0].type.count)
+        return ir.Constant(context.get_value_type(signature.return_type), None)
 
-    return types.intp(vector), codegen
+    return result(rows, lanes), codegen
+
+
+@intrinsic
+def row_count(typingctx: Any, block: Any) -> Any:
+    """How many rows `block` has."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return context.get_constant(types.intp, signature.args[0].rows)
+
+    return types.intp(block), codegen
 
 
 @intrinsic
@@ -129,21 +191,25 @@ def store(typingctx: Any, array: Any, offset: Any, vector: Any) -> Any:
 
 @intrinsic
 def add(typingctx: Any, left: Any, right: Any) -> Any:
-    """``left + right``."""
+    """``left + right``, of vectors or blocks."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.fadd(*args)
+        return _each_row(builder, lambda builder, left, right: builder.fadd(left, right), *args)
 
     return left(left, right), codegen
 
 
 @intrinsic
 def add_scaled(typingctx: Any, vector: Any, scalar: Any, other: Any) -> Any:
-    """``vector + scalar * other``, rounded once."""
+    """``vector + scalar * other``, rounded once, of vectors or blocks."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         vector, scalar, other = args
-        return _multiply_add(builder, _broadcast(builder, scalar, vector.type), other, vector)
+
+        def of_row(builder: Any, row: Any, other: Any) -> Any:
+            return _multiply_add(builder, _broadcast(builder, scalar, row.type), other, row)
+
+        return _each_row(builder, of_row, vector, other)
 
     return vector(vector, types.float32, other), codegen
 
@@ -206,34 +272,33 @@ def add_scaled_row(typingctx: Any, vector: Any, scalar: Any, array: Any, offset:
 
 
 @intrinsic
-def load_rows(typingctx: Any, block: Any, row: Any, array: Any, offset: Any, stride: Any) -> Any:
-    """A block of rows of `array` from `offset` on, `stride` apart; `row` is like one of them."""
+def load_rows(typingctx: Any, like: Any, array: Any, offset: Any, stride: Any) -> Any:
+    """Rows of `array` from `offset` on, `stride` apart: a block or a vector, as `like` is."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        block, row, array, offset, stride = args
+        like, array, offset, stride = args
         rows = []
-        for i in range(block.type.count // row.type.count):
+        for i, row in enumerate(_rows_of(builder, like)):
             at = builder.add(offset, builder.mul(stride, stride.type(i)))
-            address = _address(context, builder, signature.args[2], array, at)
+            address = _address(context, builder, signature.args[1], array, at)
             rows.append(_load(builder, address, row.type))
-        return _joined(builder, rows)
+        return _joined(builder, like, rows)
 
-    return block(block, row, array, types.intp, types.intp), codegen
+    return like(like, array, types.intp, types.intp), codegen
 
 
 @intrinsic
-def store_rows(typingctx: Any, array: Any, offset: Any, stride: Any, block: Any, row: Any) -> Any:
+def store_rows(typingctx: Any, array: Any, offset: Any, stride: Any, block: Any) -> Any:
     """The rows of `block` become rows of `array` from `offset` on, `stride` apart."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        array, offset, stride, block, row = args
-        for i, part in enumerate(_rows_of(builder, block, row)):
+        array, offset, stride, block = args
+        for i, row in enumerate(_rows_of(builder, block)):
             at = builder.add(offset, builder.mul(stride, stride.type(i)))
-            address = _address(context, builder, signature.args[0], array, at)
-            _store(builder, part, address)
+            _store(builder, row, _address(context, builder, signature.args[0], array, at))
         return context.get_dummy_value()
 
-    return types.none(array, types.intp, types.intp, block, row), codegen
+    return types.none(array, types.intp, types.intp, block), codegen
 
 
 @intrinsic
@@ -243,11 +308,11 @@ def add_outer(typingctx: Any, block: Any, X: Any, offset: Any, stride: Any, row:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         block, X, offset, stride, row = args
         sums = []
-        for i, part in enumerate(_rows_of(builder, block, row)):
+        for i, sum_ in enumerate(_rows_of(builder, block)):
             at = builder.add(offset, builder.mul(stride, stride.type(i)))
             x = builder.load(_address(context, builder, signature.args[1], X, at))
-            sums.append(_multiply_add(builder, _broadcast(builder, x, row.type), row, part))
-        return _joined(builder, sums)
+            sums.append(_multiply_add(builder, _broadcast(builder, x, row.type), row, sum_))
+        return _joined(builder, block, sums)
 
     return block(block, X, types.intp, types.intp, row), codegen
 
@@ -285,25 +350,6 @@ def transpose_square(
         return context.get_dummy_value()
 
     return types.none(source, types.intp, types.intp, target, types.intp, types.intp), codegen
-
-
-def _rows_of(builder: Any, block: Any, row: Any) -> list[Any]:
-    nothing = ir.Constant(block.type, ir.Undefined)
-    lanes = row.type.count
-    return [
-        builder.shuffle_vector(block, nothing, _lanes(range(first, first + lanes)))
-        for first in range(0, block.type.count, lanes)
-    ]
-
-
-def _joined(builder: Any, vectors: list[Any]) -> Any:
-    while len(vectors) > 1:
-        both = _lanes(range(2 * vectors[0].type.count))
-        vectors = [
-            builder.shuffle_vector(*pair, both)
-            for pair in zip(vectors[::2], vectors[1::2], strict=True)
-        ]
-    return vectors[0]
 
 
 def _lanes(numbers: Iterable[int]) -> ir.Constant:
@@ -449,7 +495,7 @@ def per_line(typingctx: Any, array: Any) -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         size = context.get_abi_sizeof(context.get_data_type(signature.args[0].dtype))
-        return context.get_constant(types.uintp, _ALIGNMENT // size)
+        return context.get_constant(types.uintp, LINE // size)
 
     return types.uintp(array), codegen
 
@@ -465,8 +511,9 @@ def opaque(typingctx: Any, number: Any) -> Any:
     return types.uintp(types.uintp), codegen
 
 
-# Bits of the register MXCSR: denormal results and operands are 0. Other processors do not mind.
-_FLUSH = 0x8040 if platform.machine().lower() in ("x86_64", "amd64") else None
+# The bit of the floating-point control register (MXCSR, FPCR) that makes denormal results and
+# operands 0. Other processors keep them.
+_FLUSH = 0x8040 if X86 else 1 << 24 if ARM else 0
 
 
 @intrinsic
@@ -474,17 +521,13 @@ def flush_denormals(typingctx: Any) -> Any:
     """From now on this thread takes denormal numbers for 0; the state before, for `restore`."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        word = ir.IntType(32)
-        if _FLUSH is None:
-            return word(0)
-        room = cgutils.alloca_once(builder, word)
-        _mxcsr(builder, "st", room)
-        before = builder.load(room)
-        builder.store(builder.or_(before, word(_FLUSH)), room)
-        _mxcsr(builder, "ld", room)
+        if not _FLUSH:
+            return _STATE(0)
+        before = _control(builder)
+        _set_control(builder, builder.or_(before, _STATE(_FLUSH)))
         return before
 
-    return types.uint32(), codegen
+    return types.uint64(), codegen
 
 
 @intrinsic
@@ -492,16 +535,37 @@ def restore(typingctx: Any, state: Any) -> Any:
     """As it was before `flush_denormals`."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        if _FLUSH is not None:
-            _mxcsr(builder, "ld", cgutils.alloca_once_value(builder, args[0]))
+        if _FLUSH:
+            _set_control(builder, args[0])
         return context.get_dummy_value()
 
-    return types.none(types.uint32), codegen
+    return types.none(types.uint64), codegen
 
 
-def _mxcsr(builder: Any, way: str, room: Any) -> None:
-    """Load the register from `room`, or store it there."""
-    address = builder.bitcast(room, ir.IntType(8).as_pointer())
-    kind = ir.FunctionType(ir.VoidType(), [address.type])
-    name = f"llvm.x86.sse.{way}mxcsr"
-    builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [address])
+_STATE = ir.IntType(64)
+
+
+def _control(builder: Any) -> Any:
+    """The floating-point control register."""
+    if ARM:
+        return _called(builder, "llvm.aarch64.get.fpcr", _STATE)
+    room = cgutils.alloca_once(builder, ir.IntType(32))
+    _called(builder, "llvm.x86.sse.stmxcsr", ir.VoidType(), _bytes(builder, room))
+    return builder.zext(builder.load(room), _STATE)
+
+
+def _set_control(builder: Any, state: Any) -> None:
+    if ARM:
+        _called(builder, "llvm.aarch64.set.fpcr", ir.VoidType(), state)
+        return
+    room = cgutils.alloca_once_value(builder, builder.trunc(state, ir.IntType(32)))
+    _called(builder, "llvm.x86.sse.ldmxcsr", ir.VoidType(), _bytes(builder, room))
+
+
+def _bytes(builder: Any, address: Any) -> Any:
+    return builder.bitcast(address, ir.IntType(8).as_pointer())
+
+
+def _called(builder: Any, name: str, result: Any, *arguments: Any) -> Any:
+    kind = ir.FunctionType(result, [argument.type for argument in arguments])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
