@@ -107,6 +107,13 @@ def chaos(session):
 
 
 @nox.session
+def processors(session):
+    """The kernels compiled for other processors, and their tests as those that this one can be."""
+    install(session, "test")
+    session.run("python", "-m", "tests.processors", *session.posargs)
+
+
+@nox.session
 def docs(session):
     """The site, in ``site/html``; a warning is an error."""
     install(session, "docs")
