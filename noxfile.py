@@ -81,6 +81,14 @@ def minimum(session):
     pytest(session, "-n", "auto")
 
 
+@nox.session
+def arm(session):
+    """As root on Debian: an emulated ARM machine, and what must be right there; half an hour."""
+    install(session, "test")
+    session.install("pip")  # fetches wheels for it
+    session.run("python", "tests/arm64.py", *session.posargs)
+
+
 @nox.session(python=PYTHONS)
 def soak(session):
     """The tests again and again in random orders beside busy processes: ``-- --runs 20``."""
