@@ -1,12 +1,12 @@
 import contextlib
 import gzip
-import os
 
 import numpy as np
 import programs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from named_pipes import make_pipe
 
 from fastmnist import csv_files
 from fastmnist.errors import DataError
@@ -203,7 +203,7 @@ def test_what_is_not_a_file_is_refused_at_once(tmp_path, kind):
     if kind == "folder":
         path.mkdir()
     elif kind == "pipe":
-        os.mkfifo(path)
+        make_pipe(path)
     elif kind == "/dev/zero":
         path.symlink_to(kind)
     with pytest.raises(DataError, match=r"regular file|No such file"):

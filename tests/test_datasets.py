@@ -1,11 +1,11 @@
 import gzip
 import hashlib
-import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from named_pipes import make_pipe
 
 import fastmnist as fm
 from fastmnist import datasets, download, idx
@@ -396,7 +396,7 @@ def test_swapped_files_are_told(tmp_path):
 def test_a_pipe_in_a_folder_does_not_hang(tmp_path):
     file = write_folder(tmp_path) / f"{download.FILES[0]}.gz"
     file.unlink()
-    os.mkfifo(file)
+    make_pipe(file)
     with pytest.raises(DataError, match="is not a regular file"):
         fm.load(tmp_path)
 

@@ -16,6 +16,7 @@ import numpy as np
 import processes
 import programs
 import pytest
+from named_pipes import make_pipe
 from patching import own
 
 from fastmnist import download, files, idx
@@ -317,7 +318,7 @@ def test_without_a_cache_the_data_comes_with_one_warning(
     if trouble == "a file in its place":
         cache.write_bytes(b"")
     elif trouble == "a pipe in its place":
-        os.mkfifo(cache)
+        make_pipe(cache)
     else:
 
         def full(*_):

@@ -10,9 +10,12 @@ import filelock
 import processes
 import psutil
 import pytest
+from named_pipes import make_pipe
 
 from fastmnist.errors import DataError
 from fastmnist.files import atomic_write, cache_dir, locked, open_regular
+
+POSIX = pytest.mark.skipif(os.name != "posix", reason="files of POSIX")
 
 
 def test_the_cache_folder_can_be_named(monkeypatch, tmp_path):
@@ -61,7 +64,7 @@ def test_mode_and_link_are_kept(tmp_path):
         file.write(b"new")
     assert link.is_symlink()
     assert path.read_bytes() == b"new"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert os.name != "posix" or stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
 def test_a_new_file_has_the_mode_that_any_program_gives(tmp_path):
@@ -81,7 +84,7 @@ def test_a_writer_that_is_killed_leaves_the_old_file(tmp_path):
         "    file.write(b'half of')\n    file.flush()\n    os.kill(os.getpid(), 9)\n"
     )
     done = processes.run("-c", program, path)
-    assert done.returncode == -9
+    assert done.returncode in (-9, 9)  # as POSIX and Windows tell it
     assert path.read_bytes() == b"old"
     assert len(list(tmp_path.iterdir())) == 2
     with atomic_write(path):
@@ -212,6 +215,7 @@ def test_a_lock_keeps_others_away_until_its_owner_is_gone(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@POSIX  # Windows removes no file that is open
 @pytest.mark.parametrize("made_anew", [False, True])
 def test_a_lock_that_was_removed_while_we_opened_it_is_none(made_anew, tmp_path, monkeypatch):
     usual = filelock.lock_descriptor
@@ -238,7 +242,12 @@ def test_a_regular_file_opens(tmp_path):
 
 @pytest.mark.parametrize(
     "make",
-    [lambda path: None, os.mkdir, os.mkfifo, lambda path: path.symlink_to("/dev/zero")],
+    [
+        lambda path: None,
+        os.mkdir,
+        make_pipe,
+        lambda path: path.symlink_to("/dev/zero"),
+    ],
     ids=["missing", "folder", "pipe", "device"],
 )
 def test_anything_else_is_refused_at_once(make, tmp_path):

@@ -1,5 +1,6 @@
 """Every reader, fed with damaged and hostile files: `python -m tests.fuzz`, a little of it."""
 
+import signal
 from pathlib import Path
 
 import processes
@@ -9,6 +10,7 @@ from fuzz import readers
 from fastmnist.errors import DataError
 
 ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no limit of time here")
 NEEDED = {"picture": "PIL", "safetensors": "safetensors"}
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from pathlib import Path
 
 import hostile
@@ -13,6 +14,7 @@ import fastmnist as fm
 from fastmnist import checkpoints
 from fastmnist.errors import ModelFileError
 
+pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no limit of time here")
 FILES = [
     *((reader, name) for name in hostile.ARCHIVES for reader in ("npz", "checkpoint")),
     *(("safetensors", name) for name in hostile.TENSORS),

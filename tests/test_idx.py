@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from named_pipes import make_pipe
 from programs import linux
 
 from fastmnist import idx
@@ -283,7 +284,7 @@ def test_what_is_not_a_file_is_refused_at_once(tmp_path, kind):
     if kind == "folder":
         path.mkdir()
     elif kind == "pipe":
-        os.mkfifo(path)
+        make_pipe(path)
     elif kind == "dangling":
         path.symlink_to(tmp_path / "nowhere")
     elif kind == "/dev/zero":

@@ -18,6 +18,7 @@ import pytest
 from agreement import EPS, flat, properties
 from hypothesis import given
 from hypothesis import strategies as st
+from named_pipes import make_pipe
 
 import fastmnist as fm
 from fastmnist import archive, checkpoints, kernels, reference
@@ -635,7 +636,7 @@ def test_two_members_of_one_name_are_refused_or_checked(saved, model):
 
 @pytest.mark.parametrize(
     "make",
-    [os.mkdir, lambda path: None, os.mkfifo, lambda path: path.symlink_to("/dev/zero")],
+    [os.mkdir, lambda path: None, make_pipe, lambda path: path.symlink_to("/dev/zero")],
     ids=["folder", "missing", "pipe", "device"],
 )
 def test_what_cannot_be_read_is_refused_by_name(make, tmp_path):

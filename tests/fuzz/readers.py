@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import resource
 import signal
 import sys
 import warnings
@@ -103,6 +102,8 @@ def _limited(seconds: float) -> Iterator[None]:
 def peak(*, anew: bool = False) -> int:
     """The most memory in bytes that this process has held, since it was last asked anew."""
     if sys.platform != "linux":
+        import resource  # not on Windows
+
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     if anew:
         with suppress(OSError):  # where that may not be written, it is the most ever
