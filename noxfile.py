@@ -150,6 +150,13 @@ def benchmarks(session):
 
 
 @nox.session
+def windows(session):
+    """The tests of files, processes, signals and the terminal on Windows, simulated on Linux."""
+    install(session, "test")
+    session.run("python", "-m", "tests.windows", *(session.posargs or ["-n", "auto"]))
+
+
+@nox.session
 def fuzz(session):
     """Damaged and hostile files, for every reader; led by coverage where the group `fuzz` is."""
     install(session, "test")

@@ -95,6 +95,8 @@ def test_mnist_is_a_benchmark_of_its_own_that_is_skipped_without_it(monkeypatch)
 
 
 def test_programs_run_what_is_installed_and_not_what_lies_about(monkeypatch, tmp_path):
-    (tmp_path / "fastmnist.py").write_text("raise SystemExit('the working tree was measured')")
+    (tmp_path / "fastmnist.py").write_text(
+        "raise SystemExit('the working tree was measured')", "utf-8"
+    )
     monkeypatch.chdir(tmp_path)
     assert programs.run("-c", "import fastmnist; print(fastmnist.__file__)") == fm.__file__

@@ -72,7 +72,7 @@ class Clone:
         files = list(self.folder.glob(".asv/results/*/*-*.json"))
         assert len(files) == 2, done.stdout
         for path in files:
-            for result, *_ in json.loads(path.read_text())["results"].values():
+            for result, *_ in json.loads(path.read_text("utf-8"))["results"].values():
                 assert None not in result, done.stdout
         rows = [row.split("|") for row in done.stdout.splitlines() if row.startswith("| +")]
         assert done.returncode == (1 if rows else 0), done.stdout

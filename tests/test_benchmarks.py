@@ -311,7 +311,7 @@ def test_rounds_prints_tables_and_tells_where_it_saved(monkeypatch, capsys, tmp_
     *lines, last = capsys.readouterr().out.splitlines()
     assert sum(line.startswith("| 1 | 1 |") for line in lines) == 2
     assert last == f"Saved in {tmp_path}: rounds.json and rounds.png"
-    assert len(json.loads((tmp_path / "rounds.json").read_text())) == 2
+    assert len(json.loads((tmp_path / "rounds.json").read_text("utf-8"))) == 2
     assert (tmp_path / "rounds.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -291,7 +291,7 @@ def in_turn(*steps, replace=os.replace):
 @pytest.mark.fault(row=92)
 def test_processes_that_save_at_once_keep_their_code_apart(copy, tmp_path):
     """In the order in which Numba's cache keeps the code for whole numbers as that for floats."""
-    (copy / "fastmnist" / "kernels" / "half.py").write_text(HALF)
+    (copy / "fastmnist" / "kernels" / "half.py").write_text(HALF, "utf-8")
     call = "from fastmnist.kernels.half import half; value = half({})"
     steps = {
         "7": [("whole has read", "float has read"), ("whole has one file", "float is kept")],

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 def timed(tmp_path):
     """Time one test in a folder of its own, with the settings of this project."""
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    (tmp_path / "test_it.py").write_text("def test_it(benchmark):\n    benchmark(int)\n")
+    (tmp_path / "test_it.py").write_text("def test_it(benchmark):\n    benchmark(int)\n", "utf-8")
     ways = ["-p", "no:randomly", "--benchmark-enable", "--benchmark-max-time=0.01"]
 
     def run(*options):
@@ -32,9 +32,9 @@ def test_a_comparison_without_a_saved_run_says_so(timed):
 def test_a_run_of_another_machine_is_compared_with_a_warning(timed, tmp_path):
     assert timed("--benchmark-autosave").returncode == 0
     [path] = tmp_path.glob(".benchmarks/*/*.json")
-    saved = json.loads(path.read_text())
+    saved = json.loads(path.read_text("utf-8"))
     saved["machine_info"]["cpu"]["hz_actual_friendly"] = "1.0000 GHz"
-    path.write_text(json.dumps(saved))
+    path.write_text(json.dumps(saved), "utf-8")
     done = timed("--benchmark-compare")
     assert done.returncode == 0, done.stderr
     assert "machine_info is different" in done.stderr
