@@ -29,6 +29,7 @@ def loss_and_gradients(*args, **options):
         pass
     return result
 """
+SOME = r"(LossAndGradients|Forward.time_one).*'784-128-10'"
 WASTE = """
 _waste = b"x" * 300_000_000
 """
@@ -73,7 +74,7 @@ class Clone:
         assert len(files) == 2, done.stdout
         for path in files:
             for result, *_ in json.loads(path.read_text("utf-8"))["results"].values():
-                assert None not in result, done.stdout
+                assert any(result), done.stdout
         rows = [row.split("|") for row in done.stdout.splitlines() if row.startswith("| +")]
         assert done.returncode == (1 if rows else 0), done.stdout
         return {row[5].strip() for row in rows}
@@ -90,16 +91,15 @@ def clone(request, tmp_path_factory):
 @pytest.mark.timeout(6000)
 def test_a_kernel_that_takes_one_and_a_half_times_as_long_is_named(clone):
     clone.commit("Slow", "fastmnist/kernels/__init__.py", SLOW)
-    names = clone.changed("LossAndGradients|Forward.time_one")
-    assert names
-    assert all("LossAndGradients" in name and "'numba'" in name for name in names)
-    assert len(names) == 4  # a name for each network
+    [name] = clone.changed(SOME)
+    assert "LossAndGradients" in name
+    assert "'numba'" in name
 
 
 @pytest.mark.timeout(6000)
 def test_a_commit_that_changes_nothing_is_not_named(clone):
     clone.commit("Nothing")
-    assert clone.changed("LossAndGradients|Forward.time_one") == set()
+    assert clone.changed(SOME) == set()
 
 
 @pytest.mark.timeout(6000)

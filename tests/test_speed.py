@@ -39,3 +39,13 @@ def test_a_run_of_another_machine_is_compared_with_a_warning(timed, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "machine_info is different" in done.stderr
     assert "(0001" in done.stdout  # the row of the saved run
+
+
+def test_both_backends_follow_each_other_and_names_hold_the_images():
+    collect = ("--collect-only", "-q", "-p", "no:randomly")
+    printed = processes.succeeds("-m", "pytest", "benchmarks", *collect)
+    names = [line for line in printed.splitlines() if "::" in line]
+    assert len(names) == 48
+    for reference, numba in zip(names[::2], names[1::2], strict=True):
+        assert numba == reference.replace("reference", "numba") != reference
+        assert "synthetic" in numba or "mnist" in numba
