@@ -95,3 +95,10 @@ def test_the_workflow_runs_the_tests_on_every_python_that_the_metadata_names():
     workflow = (ROOT / ".github" / "workflows" / "checks.yml").read_text("utf-8")
     assert yaml.safe_load(workflow)["jobs"]["tests"]["strategy"]["matrix"]["python"] == named
     assert project["requires-python"] == f">={named[0]}"
+
+
+def test_every_session_of_nox_is_described():
+    names = re.findall(r"^def (\w+)\(session\)", (ROOT / "noxfile.py").read_text("utf-8"), re.M)
+    described = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    assert len(names) >= 10
+    assert [name for name in names if f"`{name}`" not in described] == []
