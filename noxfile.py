@@ -15,6 +15,14 @@ nox.options.sessions = ["lint", "tests", "docs"]
 
 PYTHONS = nox.project.python_versions(nox.project.load_toml("pyproject.toml"))
 DIST = Path("dist")
+# musl has no wheels of Numba, and the newest Python has some late.
+WITHOUT_NUMBA = (
+    ("x86_64-unknown-linux-musl", "3.11"),
+    ("x86_64-unknown-linux-musl", "3.13"),
+    ("aarch64-unknown-linux-musl", "3.13"),
+    ("aarch64-pc-windows-msvc", "3.11"),
+    ("x86_64-unknown-linux-gnu", "3.15"),
+)
 BENCHMARKS = (
     "pytest --quiet benchmarks",
     "benchmarks.peers --only 'fastmnist kernels' 'fastmnist reference'"
@@ -87,6 +95,22 @@ def arm(session):
     install(session, "test")
     session.install("pip")  # fetches wheels for it
     session.run("python", "tests/arm64.py", *session.posargs)
+
+
+@nox.session(name="without-numba", venv_backend="uv")
+def without_numba(session):
+    """The package without Numba: what it needs has wheels elsewhere, and the tests pass."""
+    wheels_only = ("uv", "pip", "compile", "--quiet", "--only-binary=:all:", "--no-header")
+    for platform, python in WITHOUT_NUMBA:
+        target = (f"--python-platform={platform}", f"--python-version={python}")
+        session.run(*wheels_only, *target, "pyproject.toml", silent=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        session.run("uv", "build", "--quiet", "--wheel", f"--out-dir={scratch}")
+        (wheel,) = Path(scratch).glob("*.whl")
+        session.install(f"{wheel}[distributed,export,images,plots,sklearn]", "--group=test")
+        train = ("fastmnist", "train", "--data", "generated", "--epochs", "1", "--recipe", "quick")
+        session.run(*train, "-o", f"{scratch}/model.npz")
+    pytest(session, "-n", "auto")
 
 
 @nox.session(python=PYTHONS)

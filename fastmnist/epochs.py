@@ -1,4 +1,4 @@
-"""What an epoch trains on: which backend, which samples, in which order, distorted how."""
+"""What an epoch trains on: which samples, in which order, distorted how."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from fastmnist.checkpoints import fingerprint
 from fastmnist.counter_based import epoch_key
 from fastmnist.datasets import Dataset
 from fastmnist.parameters import Parameters
-
-BACKENDS = ("numba", "reference")
 
 
 def epoch_rows(
@@ -70,18 +68,6 @@ def samples_of(data: Dataset, sizes: Sequence[int]) -> tuple[NDArray[Any], NDArr
 def samples_identity(X: NDArray[Any], y: NDArray[Any]) -> str:
     """What tells these samples from others."""
     return f"{len(X):,} samples ({fingerprint(X, y)})"
-
-
-def backend_named(name: str) -> ModuleType:
-    """The module that trains: the kernels, or plain NumPy."""
-    name = checks.nearest("backend", name, BACKENDS)
-    if name == "reference":
-        from fastmnist import reference
-
-        return reference
-    from fastmnist import kernels  # Numba, only now
-
-    return kernels
 
 
 def finite(loss: float, params: Parameters) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmnist import checks
+from fastmnist.backends import backend_named
 from fastmnist.datasets import Dataset
 from fastmnist.model import MLP
 
@@ -49,16 +50,23 @@ class Report:
         return [(int(y), int(p), int(wrong[y, p])) for y, p in pairs if wrong[y, p]]
 
 
-def evaluate(model: MLP, dataset: Dataset, *, threads: int | None = None) -> Report:
+def evaluate(
+    model: MLP, dataset: Dataset, *, backend: str = "auto", threads: int | None = None
+) -> Report:
     """Loss, accuracy and confusion of `model` on a labelled dataset.
+
+    Parameters
+    ----------
+    model : MLP
+    dataset : Dataset
+    backend, threads
+        As `fastmnist.fit` takes them.
 
     Raises
     ------
     TypeError, ValueError
         If the dataset has no samples or no labels, or does not fit the network.
     """
-    from fastmnist import kernels  # Numba, only now
-
     if dataset.labels is None:
         raise ValueError(f"{dataset.name} has no labels to compare with")
     if not len(dataset):
@@ -66,7 +74,8 @@ def evaluate(model: MLP, dataset: Dataset, *, threads: int | None = None) -> Rep
     with checks.naming(dataset.name):
         y = checks.labels(dataset.labels, len(dataset), model.sizes[-1])
         X = checks.images(dataset.images, model.sizes[0])
-    Z = kernels.logits(model.params, X, threads=threads)
+    with np.errstate(over="ignore", invalid="ignore"):
+        Z = backend_named(backend).logits(model.params, X, threads=threads)
     if not np.isfinite(Z).all():
         raise ValueError(f"{dataset.name}: outputs are not finite; scale the features to about 1")
     return report(Z, y)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastmnist import archive, checks, exchange, reference
+from fastmnist.backends import backend_named
 from fastmnist.errors import ModelFileError
 from fastmnist.files import atomic_write
 from fastmnist.parameters import Parameters, bytes_of
@@ -88,13 +89,18 @@ class MLP:
     def __repr__(self) -> str:
         return f"MLP({list(self.sizes)})"
 
-    def predict(self, X: ArrayLike, *, threads: int | None = None) -> NDArray[np.int64]:
+    def predict(
+        self, X: ArrayLike, *, backend: str = "auto", threads: int | None = None
+    ) -> NDArray[np.int64]:
         """The most probable class of each image.
 
         Parameters
         ----------
         X : array_like of shape (n, features) or (n, height, width)
             uint8 pixels, scaled by 1/255, or floats, taken as they are.
+        backend : {"auto", "numba", "reference"}
+            As `fastmnist.fit` takes it; "auto" leaves a few images to NumPy until the kernels are
+            loaded.
         threads : int, optional
             By default as many as this process may use.
 
@@ -108,32 +114,34 @@ class MLP:
             If `X` does not hold finite real numbers, does not fit the network, or is so large that
             the outputs overflow.
         """
-        X, backend = self._ready(X, threads)
+        X, module = self._ready(X, backend, threads)
         with np.errstate(over="ignore", invalid="ignore"):
-            Z = backend.logits(self.params, X, threads=threads)
+            Z = module.logits(self.params, X, threads=threads)
         classes: NDArray[np.int64] = _finite(Z).argmax(axis=1)
         return classes
 
-    def predict_proba(self, X: ArrayLike, *, threads: int | None = None) -> NDArray[np.float32]:
+    def predict_proba(
+        self, X: ArrayLike, *, backend: str = "auto", threads: int | None = None
+    ) -> NDArray[np.float32]:
         """The probability of each class, shape (n, classes); arguments as of `predict`."""
-        X, backend = self._ready(X, threads)
+        X, module = self._ready(X, backend, threads)
         with np.errstate(over="ignore", invalid="ignore"):
-            P: NDArray[np.float32] = backend.forward(self.params, X, threads=threads)
+            P: NDArray[np.float32] = module.forward(self.params, X, threads=threads)
         return _finite(P)
 
-    def _ready(self, X: ArrayLike, threads: int | None) -> tuple[NDArray[Any], ModuleType]:
-        """`X`, checked, and the backend that is done with so many images sooner.
+    def _ready(
+        self, X: ArrayLike, backend: str, threads: int | None
+    ) -> tuple[NDArray[Any], ModuleType]:
+        """`X`, checked, and the backend; of "auto", the one that is done with it sooner.
 
         Once the kernels are there, that is theirs for any number (one image: 0.8 of the time).
         """
         X = checks.images(X, self.sizes[0])
-        if len(X) >= _FEW or "fastmnist.kernels" in sys.modules:
-            from fastmnist import kernels  # Numba, only now
-
-            return X, kernels
         if threads is not None:
             checks.whole("threads", threads, 1)
-        return X, reference
+        if backend == "auto" and len(X) < _FEW and "fastmnist.kernels" not in sys.modules:
+            return X, reference
+        return X, backend_named(backend)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to `path`, an .npz file with a checksum of its content.

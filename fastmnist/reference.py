@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 Params = Sequence[tuple[Array, Array]]
 
+_BLOCK = 4096  # samples whose layers are in memory at the same time
+
 
 class Optimizer(Protocol):
     """Anything that takes a step, such as `fastmnist.SGD`."""
@@ -68,7 +70,8 @@ def forward(params: Params, X: Array, *, threads: int | None = None) -> Array:
 
 def logits(params: Params, X: Array, *, threads: int | None = None) -> Array:
     """The last layer before softmax, shape (n, classes)."""
-    return _layers(params, X)[-1]
+    blocks = range(0, len(X), _BLOCK) or [0]
+    return np.concatenate([_layers(params, X[at : at + _BLOCK])[-1] for at in blocks])
 
 
 def loss_and_gradients(

@@ -32,6 +32,7 @@ except ImportError as error:
     ) from error
 
 from fastmnist import reference
+from fastmnist.backends import backend_named
 from fastmnist.checks import finite
 from fastmnist.model import MLP
 from fastmnist.optimizers import SGD, Adam, State
@@ -317,7 +318,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
             )
         params.assign(values)
         small = X.shape[0] * X.shape[1] < _FEW
-        self._backend_name = "reference" if small else "kernels"
+        self._backend_name = "reference" if small else "auto"
         self._params = values if small else params
         self._state = State.zeros(self._params)
         self._rate = self.learning_rate_init
@@ -455,11 +456,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
 
     @property
     def _backend(self) -> ModuleType:
-        if self._backend_name == "reference":
-            return reference
-        from fastmnist import kernels
-
-        return kernels
+        return backend_named(self._backend_name)
 
     def _threads(self) -> int | None:
         """Threads that are wanted; in a worker of joblib, one, for there are others beside it."""

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from fastmnist import checks, metrics
 from fastmnist.augment import Augmentation
+from fastmnist.backends import backend_named, resolved
 from fastmnist.checkpoints import Checkpoint, Identity, fingerprint, kept
 from fastmnist.counter_based import epoch_key
 from fastmnist.datasets import Dataset
 from fastmnist.dropout import Dropout
 from fastmnist.epochs import (
-    backend_named,
     epoch_order,
     epoch_rows,
     finite,
@@ -55,7 +55,7 @@ def fit(
     averaging: float = 0.0,
     validation: int | Dataset | None = None,
     patience: int | None = None,
-    backend: str = "numba",
+    backend: str = "auto",
     threads: int | None = None,
     seed: int = 0,
     checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
@@ -96,8 +96,9 @@ def fit(
     patience : int, optional
         Training stops early after so many epochs without a smaller validation loss, and the
         parameters become those with the smallest.
-    backend : {"numba", "reference"}
-        The kernels, or plain NumPy.
+    backend : {"auto", "numba", "reference"}
+        The kernels, or plain NumPy. "auto" takes the kernels, and warns if Numba is missing or
+        broken and NumPy has to do.
     threads : int, optional
         By default as many as this process may use. The kernels give the same bits for any number.
     seed : int
@@ -128,6 +129,8 @@ def fit(
     ModelFileError, DataError, OSError
         If there is no checkpoint to resume, it is damaged, in use, or cannot be written; the one
         before is unchanged.
+    ImportError
+        If the backend is "numba", and Numba is missing or broken.
     DivergedError
         If the loss or a parameter becomes infinite or NaN.
     KeyboardInterrupt
@@ -155,6 +158,7 @@ def fit(
     if threads is not None:
         threads = checks.whole("threads", threads, 1)
     train, held_out = set_aside(train, validation, seed)
+    backend = resolved(backend)
     backend_module = backend_named(backend)
     X, y = samples_of(train, model.sizes)
     if held_out is not None:
@@ -207,7 +211,9 @@ def fit(
                 done.average.add(model.params)
             if number == epochs - 1:
                 done.average.restore(model.params)
-            scores = metrics.evaluate(model, held_out, threads=threads) if held_out else None
+            scores = None
+            if held_out:
+                scores = metrics.evaluate(model, held_out, backend=backend, threads=threads)
             epoch = Epoch(
                 loss,
                 scores.loss if scores else None,

@@ -6,10 +6,11 @@ raises AssertionError if it is wrong. Errors are counted in rounding steps of fl
 
 from __future__ import annotations
 
+import os
 from typing import NamedTuple
 
-import numba
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, settings
 
 from fastmnist import reference
@@ -41,7 +42,9 @@ OPTIMIZERS = {
 }
 
 
-UNCOMPILED = bool(numba.config.DISABLE_JIT)
+UNCOMPILED = os.environ.get("NUMBA_DISABLE_JIT", "0") != "0"
+
+BACKENDS = [pytest.param("numba", marks=pytest.mark.kernels), "reference"]
 
 
 def properties(examples):

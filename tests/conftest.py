@@ -1,6 +1,7 @@
 """What several test files share."""
 
 import faulthandler
+import importlib.util
 import os
 import signal
 import sys
@@ -16,6 +17,22 @@ from fastmnist import datasets, download
 from fastmnist.errors import DownloadError
 
 UNCOMPILED = os.environ.get("NUMBA_DISABLE_JIT", "0") != "0"
+NUMBA = importlib.util.find_spec("numba") is not None
+
+# Without Numba these are not even imported: they test the kernels, or measure them.
+if not NUMBA:
+    collect_ignore = [
+        "test_benchmarks.py",
+        "test_compile_cache.py",
+        "test_density.py",
+        "test_environment.py",
+        "test_growth.py",
+        "test_kernels.py",
+        "test_peers.py",
+        "test_plain.py",
+        "test_start.py",
+        "test_team.py",
+    ]
 
 # A busy machine is no error, and neither is the first call of a kernel, which compiles it.
 PATIENT = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
@@ -42,6 +59,9 @@ def pytest_configure(config):
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ["PYTHONFAULTHANDLER"] = "1"  # of the programs that tests start: see processes.py
+    if not NUMBA:  # the warning has tests of its own
+        config.addinivalue_line("filterwarnings", "ignore:using NumPy")
+        os.environ["PYTHONWARNINGS"] = "ignore:using NumPy"
     # Tests, and the programs they start, keep out of the user's cache folder; those that run in
     # parallel share one folder, so that what one has compiled the others find.
     if not os.environ.get("FASTMNIST_CACHE"):
@@ -65,7 +85,7 @@ def pytest_xdist_make_scheduler(config, log):
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(config):
     """Compile what tests of most files need, or all their processes begin with the same."""
-    if config.option.file_or_dir or UNCOMPILED:
+    if config.option.file_or_dir or UNCOMPILED or not NUMBA:
         return
     with processes.none_left():
         programs = [
@@ -102,10 +122,12 @@ def pytest_enter_pdb():
 
 
 def pytest_collection_modifyitems(items):
-    if UNCOMPILED:
-        for item in items:
-            if item.get_closest_marker("compiled"):
-                item.add_marker(pytest.mark.skip(reason="compilation is off"))
+    for item in items:
+        compiled = item.get_closest_marker("compiled")
+        if compiled and UNCOMPILED:
+            item.add_marker(pytest.mark.skip(reason="compilation is off"))
+        elif (compiled or item.get_closest_marker("kernels")) and not NUMBA:
+            item.add_marker(pytest.mark.skip(reason="there is no Numba"))
 
 
 def pytest_terminal_summary(terminalreporter, config):

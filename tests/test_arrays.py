@@ -4,13 +4,14 @@ import sys
 
 import numpy as np
 import pytest
-from agreement import EPS, check_epoch, float64, properties, random_case, random_params
+from agreement import BACKENDS, EPS, check_epoch, float64, properties, random_case, random_params
 from hypothesis import given
 from hypothesis import strategies as st
 from unchanged import unchanged, watched
 
 import fastmnist as fm
-from fastmnist import checks, epochs, kernels, reference
+from fastmnist import checks, reference
+from fastmnist.backends import backend_named
 
 RNG = np.random.default_rng(0)
 Y = RNG.integers(0, 3, 40)
@@ -82,6 +83,7 @@ def test_the_casts_bits_are_those_of_numpy():
     assert network_and_answers(X) == network_and_answers(X.astype(np.float32))
 
 
+@pytest.mark.kernels
 @pytest.mark.fault(row=41)
 @given(
     rows=st.sampled_from([slice(None), slice(None, None, -1), slice(1, None, 3), slice(0, 0)]),
@@ -101,7 +103,7 @@ def test_any_strides_are_the_same_rows(rows, columns, order, dtype, broadcast):
     np.testing.assert_array_equal(found, X)
     params = fm.MLP([X.shape[1], 5, 3], seed=0).params
     np.testing.assert_array_equal(
-        kernels.logits(params, X), kernels.logits(params, np.array(X, order="C"))
+        fm.kernels.logits(params, X), fm.kernels.logits(params, np.array(X, order="C"))
     )
 
 
@@ -115,13 +117,14 @@ def signatures():
     )
 
 
+@pytest.mark.kernels
 @pytest.mark.fault(row=42)
 def test_read_only_arrays_and_files_in_memory_compile_nothing_new(tmp_path):
     def use(X, y, order, weights):
         network_and_answers(X, y)
         params = fm.MLP([24, 9, 3]).params
-        kernels.train_epoch(params, X, y, order=order, weights=weights)
-        kernels.loss_and_gradients(params, X, y, samples=order, weights=weights)
+        fm.kernels.train_epoch(params, X, y, order=order, weights=weights)
+        fm.kernels.loss_and_gradients(params, X, y, samples=order, weights=weights)
 
     rest = Y, np.arange(40)[::-1].copy(), np.ones(40, np.float32)
     for X in (PIXELS, SPARSE, DENSE):
@@ -165,6 +168,7 @@ def test_what_pytorch_does_not_give_away_is_a_type_error():
         fm.MLP([24, 3]).predict(torch.tensor(SPARSE, requires_grad=True))
 
 
+@pytest.mark.kernels
 @pytest.mark.fault(row=49)
 @properties(60)
 @given(
@@ -178,11 +182,11 @@ def test_any_number_of_samples_in_any_batches_agrees(seed, count, batch_size, cl
     # without hidden layers, so that no gate of a ReLU can differ between the precisions
     case = random_case(seed, (30, classes), count, density, np.float32)
     rates = np.full(-(-len(case.X) // batch_size), 0.1)
-    check_epoch(kernels, case, rates, batch_size)
+    check_epoch(fm.kernels, case, rates, batch_size)
 
 
 @pytest.mark.fault(row=49)
-@pytest.mark.parametrize("backend", epochs.BACKENDS)
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("count", "classes", "batch_size"), [(1, 3, 1), (1, 1, 64), (7, 1, 3)])
 def test_a_sample_or_a_class_is_enough(backend, count, classes, batch_size):
     model = fm.MLP([24, 9, classes], seed=0)
@@ -204,7 +208,7 @@ EVERYTHING = {
 
 
 @pytest.mark.fault(row=50)
-@pytest.mark.parametrize("backend", epochs.BACKENDS)
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("kind", ["images", "augmented", "features", "dense"])
 def test_no_option_changes_the_callers_arrays(backend, kind):
     X = {"features": SPARSE, "dense": DENSE}.get(kind, PIXELS.reshape(-1, 4, 6)).copy()
@@ -219,7 +223,7 @@ def test_no_option_changes_the_callers_arrays(backend, kind):
         model.predict(X)
         model.predict(X[:3])
         model.predict_proba(X)
-        kernels.prepare(X)
+        backend_named(backend).prepare(X)
         fm.plots.predictions(fm.Dataset(PIXELS.reshape(-1, 4, 6), y), model.predict_proba(X))
 
 
@@ -258,6 +262,7 @@ def extreme_rows(draw, most=6):
     return np.array(rows, np.float32)
 
 
+@pytest.mark.kernels
 @pytest.mark.fault(row=51)
 @properties(100)
 @given(extreme_rows(), st.integers(0, 100))
@@ -267,33 +272,33 @@ def test_extreme_features_agree(X, seed):
     terms = np.abs(X.astype(np.float64))
     for W, b in exact:  # sums of magnitudes: rounding is a part of these
         terms = terms @ np.abs(W) + np.abs(b)
-    Z, want = kernels.logits(params, X), reference.logits(exact, X)
+    Z, want = fm.kernels.logits(params, X), reference.logits(exact, X)
     assert (np.abs(Z - want) <= 32 * EPS * terms).all()
 
 
 @pytest.mark.fault(row=51)
+@pytest.mark.parametrize("backend", BACKENDS)
 @properties(60)
 @given(extreme_rows(), st.sampled_from(["sgd", "adam"]), st.sampled_from([1e-3, 0.1, 10]))
-def test_extreme_features_train_a_finite_network_or_diverge(X, optimizer, rate):
+def test_extreme_features_train_a_finite_network_or_diverge(backend, X, optimizer, rate):
     data = fm.Dataset(X, np.arange(len(X)) % 3)
-    for backend in epochs.BACKENDS:
-        model = fm.MLP([6, 5, 3], seed=0)
-        ends = [model.params.flat.copy()]
-        try:
-            history = fm.fit(
-                model,
-                data,
-                optimizer=optimizer,
-                learning_rate=rate,
-                batch_size=2,
-                backend=backend,
-                callbacks=[lambda model, epoch, ends=ends: ends.append(model.params.flat.copy())],
-            )
-        except fm.DivergedError:
-            np.testing.assert_array_equal(model.params.flat, ends[-1])
-        else:
-            assert np.isfinite(history.loss).all()
-        assert np.isfinite(model.params.flat).all()
+    model = fm.MLP([6, 5, 3], seed=0)
+    ends = [model.params.flat.copy()]
+    try:
+        history = fm.fit(
+            model,
+            data,
+            optimizer=optimizer,
+            learning_rate=rate,
+            batch_size=2,
+            backend=backend,
+            callbacks=[lambda model, epoch: ends.append(model.params.flat.copy())],
+        )
+    except fm.DivergedError:
+        np.testing.assert_array_equal(model.params.flat, ends[-1])
+    else:
+        assert np.isfinite(history.loss).all()
+    assert np.isfinite(model.params.flat).all()
 
 
 @pytest.mark.fault(row=51)
@@ -320,6 +325,7 @@ def test_outputs_that_overflow_are_told(count):
             ask(X)
 
 
+@pytest.mark.kernels
 @pytest.mark.fault(row=51)
 def test_a_sum_that_is_not_a_number_is_never_a_silent_zero():
     params = fm.MLP([4, 1, 2], seed=0).params
@@ -327,6 +333,6 @@ def test_a_sum_that_is_not_a_number_is_never_a_silent_zero():
     params[1] = (np.ones((1, 2)), np.zeros(2))
     X = np.full((200, 4), 1e30, np.float32)  # inf - inf in the hidden unit
     with np.errstate(over="ignore", invalid="ignore"):
-        for backend in (kernels, reference):
+        for backend in (fm.kernels, reference):
             assert not np.isfinite(backend.logits(params, X)).any()
             assert not np.isfinite(backend.loss_and_gradients(params, X, np.zeros(200, int))[0])

@@ -5,8 +5,8 @@ import pytest
 
 import fastmnist as fm
 from fastmnist.augment import Augmentation, augmented
+from fastmnist.backends import backend_named
 from fastmnist.counter_based import AFFINE, ELASTIC, bits, epoch_key, sample_keys
-from fastmnist.epochs import backend_named
 from fastmnist.parameters import LANES
 
 ndimage = pytest.importorskip("scipy.ndimage")

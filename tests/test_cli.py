@@ -587,7 +587,7 @@ def test_without_arguments_it_shows_its_commands(arguments, capsys):
         ("train --optimizer adamx", "known: sgd, momentum, nesterov"),
         ("train --schedule cosin", "known: constant, steps"),
         ("train --resume a.npz --checkpoint b.npz", "leave out --checkpoint"),
-        ("train --backend numpy", "known: numba, reference"),
+        ("train --backend numpy", "known: auto, numba, reference"),
         ("train --data mnits", "did you mean 'mnist'?"),
         ("predict model.npz", "argument"),
         ("plot picture", "picture"),

@@ -4,33 +4,33 @@ import numpy as np
 import pytest
 
 from fastmnist.counter_based import AFFINE, ELASTIC, bits, epoch_key, sample_keys
-from fastmnist.kernels.jit import entry
-from fastmnist.kernels.random_lanes import sample_key, uniform
-from fastmnist.kernels.vectors import store, zeros
 from fastmnist.parameters import aligned_zeros
 
 
-@entry
-def _key(key, sample, stream):
-    return sample_key(key, sample, stream)
-
-
-@entry
-def _uniform(key, out):
-    for first in range(0, len(out), 16):
-        store(out, first, uniform(zeros(16), key, first))
-
-
+@pytest.mark.kernels
 def test_the_kernels_draw_the_same():
+    from fastmnist.kernels.jit import entry
+    from fastmnist.kernels.random_lanes import sample_key, uniform
+    from fastmnist.kernels.vectors import store, zeros
+
+    @entry
+    def key_of(key, sample, stream):
+        return sample_key(key, sample, stream)
+
+    @entry
+    def draw(key, out):
+        for first in range(0, len(out), 16):
+            store(out, first, uniform(zeros(16), key, first))
+
     samples = np.array([0, 1, 59_999, 2**31])
     for key in (0, epoch_key(3, 4), 2**64 - 1):
         for stream in (0, 1, AFFINE, ELASTIC):
             keys = sample_keys(key, samples, stream)
             for sample, wanted in zip(samples, keys, strict=True):
-                found = _key(np.uint64(key), sample, stream)
+                found = key_of(np.uint64(key), sample, stream)
                 assert int(found) == int(wanted)
                 numbers = aligned_zeros(64)
-                _uniform(np.uint64(found), numbers)
+                draw(np.uint64(found), numbers)
                 signed = bits(np.array([wanted]), 64)[0].view(np.int32)
                 np.testing.assert_array_equal(numbers, signed.astype(np.float32) * 2.0**-31)
 

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from agreement import float64
+from agreement import BACKENDS, float64
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +15,8 @@ pytest.importorskip("optuna")
 from distributed import Client, LocalCluster
 
 import fastmnist as fm
-from fastmnist import checkpoints, datasets, kernels, reference
+from fastmnist import checkpoints, datasets, reference
+from fastmnist.backends import resolved
 from fastmnist.counter_based import epoch_key
 from fastmnist.distributed import local_sgd
 from fastmnist.distributed.local_sgd import (
@@ -28,7 +29,7 @@ from fastmnist.distributed.local_sgd import (
 )
 from fastmnist.distributed.sources import InMemory, seed_of
 from fastmnist.dropout import Dropout
-from fastmnist.epochs import BACKENDS, epoch_order, set_aside
+from fastmnist.epochs import epoch_order, set_aside
 from fastmnist.optimizers import SGD, State, optimizer_named, rates
 from fastmnist.parameters import Parameters
 
@@ -74,7 +75,7 @@ def planned(**changes):
         dropout=0.0,
         input_dropout=0.0,
         augmentation=None,
-        backend="numba",
+        backend=resolved("auto"),
         seed=0,
     )
     if "optimizer" in changes:
@@ -114,6 +115,7 @@ def test_one_shard_in_one_round_is_an_ordinary_training(way, backend):
     assert (trained.samples, trained.rate) == (3 * 90, history.learning_rate[-1])
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize(("rounds", "steps"), [(18, 1), (6, 3), (4, 5), (2, 9)])
 def test_where_rounds_end_changes_nothing_for_one_shard_with_plain_sgd(rounds, steps):
     """Six batches an epoch: rounds end within epochs, and epochs within rounds."""
@@ -125,9 +127,9 @@ def test_where_rounds_end_changes_nothing_for_one_shard_with_plain_sgd(rounds, s
     state = State.zeros(ordinary.params)
     for epoch in range(epochs):
         order = epoch_order(3, epoch, 90)[: 16 * (rounds * steps - 6 * epoch)]
-        kernels.train_epoch(
+        fm.kernels.train_epoch(
             ordinary.params,
-            kernels.augmented(images().images, settings["augmentation"], epoch_key(3, epoch)),
+            fm.kernels.augmented(images().images, settings["augmentation"], epoch_key(3, epoch)),
             images().labels,
             learning_rate=pace[6 * epoch : 6 * epoch + math.ceil(len(order) / 16)],
             batch_size=16,
@@ -226,7 +228,7 @@ def test_portions_are_trained_on_in_turn_each_with_random_numbers_of_its_own():
     trained = train_shard(network().params, images(), plan, 1, 3, 2)
 
     again, seed = network(), seed_of(8, 1 + 3)
-    kernels.train_epoch(
+    fm.kernels.train_epoch(
         again.params,
         images().images,
         images().labels,
@@ -315,14 +317,15 @@ def test_any_number_of_workers_and_threads_gives_the_same_bits(
     assert bits(model) == bits(alone)
 
 
+@pytest.mark.kernels
 def test_each_task_is_trained_on_one_thread(client, monkeypatch):
-    threads, train_epoch = [], kernels.train_epoch
+    threads, train_epoch = [], fm.kernels.train_epoch
 
     def spy(*arguments, **options):
         threads.append(options["threads"])
         return train_epoch(*arguments, **options)
 
-    monkeypatch.setattr(kernels, "train_epoch", spy)
+    monkeypatch.setattr(fm.kernels, "train_epoch", spy)
     monkeypatch.setattr(local_sgd, "compile_once", lambda *_, **__: None)
     fit(client)
     assert threads == [1] * 12

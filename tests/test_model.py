@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from named_pipes import make_pipe
 
 import fastmnist as fm
-from fastmnist import archive, checkpoints, kernels, reference
+from fastmnist import archive, checkpoints, reference
 from fastmnist.datasets import Dataset
 from fastmnist.errors import ModelFileError
 
@@ -499,6 +499,7 @@ def test_big_endian_arrays_are_the_same_parameters(saved, model):
 
 
 @pytest.mark.fault(row=64)
+@pytest.mark.kernels
 def test_what_the_kernels_trained_the_reference_predicts_with_the_same_parameters(tmp_path):
     generator = np.random.default_rng(0)
     X, y = generator.random((60, 6), np.float32), generator.integers(0, 3, 60)
@@ -510,7 +511,7 @@ def test_what_the_kernels_trained_the_reference_predicts_with_the_same_parameter
         assert same(loaded, model)
         P = reference.forward(loaded.params, X)
         assert np.array_equal(P, reference.forward(model.params, X))
-        assert np.abs(P - kernels.forward(model.params, X)).max() <= 64 * EPS
+        assert np.abs(P - fm.kernels.forward(model.params, X)).max() <= 64 * EPS
 
 
 @pytest.mark.fault(row=60)

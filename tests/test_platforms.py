@@ -33,7 +33,7 @@ WITHOUT = {
         "model, X = fm.MLP([4, 8, 2]), np.eye(4, dtype=np.uint8)\n"
         "fm.fit(model, fm.Dataset(X, np.arange(4) % 2), backend='reference')\n"
         "model.save('model.npz'); fm.MLP.load('model.npz').predict(X)",
-        "fm.fit(model, fm.Dataset(X, np.arange(4) % 2))",
+        "fm.fit(model, fm.Dataset(X, np.arange(4) % 2), backend='numba')",
         "pip install numba",
     ),
     "sklearn": (

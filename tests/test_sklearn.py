@@ -18,7 +18,8 @@ from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.preprocessing import StandardScaler  # noqa: E402
 from sklearn.utils.estimator_checks import parametrize_with_checks  # noqa: E402
 
-from fastmnist import kernels, reference  # noqa: E402
+import fastmnist as fm  # noqa: E402
+from fastmnist import reference  # noqa: E402
 from fastmnist.sklearn import MLPClassifier  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings(
@@ -105,7 +106,7 @@ def test_the_loss_curve_is_scikit_learns(solver):
 @pytest.mark.compiled
 def test_small_sets_are_left_to_numpy_and_large_ones_to_the_kernels(digits, fitted):
     X, _, y, _ = digits
-    assert fitted._backend is kernels
+    assert fitted._backend is fm.kernels
     assert fitted.coefs_[0].dtype == np.float32
     small = MLPClassifier(max_iter=2).fit(X[:100], y[:100])
     assert small._backend is reference

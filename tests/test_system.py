@@ -1,5 +1,5 @@
 from fastmnist import system
-from fastmnist.kernels import thread_count
+from fastmnist.threads import thread_count
 
 
 def test_facts(monkeypatch, tmp_path):

@@ -147,10 +147,14 @@ def test_variables_of_others_change_nothing():
     assert ended(start("print(trained())", **others)).strip() == trained()
 
 
+@pytest.mark.kernels
 @pytest.mark.fault(row=88)
 @pytest.mark.parametrize("value", ["0", "-1"])
-def test_variables_that_numba_refuses_are_told(value):
+def test_variables_that_numba_refuses_are_told(value, tmp_path):
     environment = processes.environment(NUMBA_NUM_THREADS=value)
-    done = processes.run("-m", "fastmnist", "info", env=environment)
+    train = ("-m", "fastmnist", "train", "--data", "generated", "--backend", "numba")
+    done = processes.run(
+        *train, cwd=tmp_path, env=environment | {"PYTHONPATH": str(processes.ROOT)}
+    )
     assert done.returncode == 1
     assert re.fullmatch("fastmnist: Numba does not start: .* NUMBA_.*\n", done.stderr)

@@ -9,18 +9,19 @@ import time
 
 import numpy as np
 import pytest
-from agreement import EPS, flat, steps_apart
+from agreement import BACKENDS, EPS, flat, steps_apart
 from trained import EVERYTHING
 
 import fastmnist as fm
-from fastmnist import epochs, kernels, metrics, reference
+from fastmnist import epochs, metrics, reference
+from fastmnist.backends import backend_named
 from fastmnist.epochs import epoch_order
 from fastmnist.history import Epoch, History
 from fastmnist.optimizers import SGD, State, rates
 from fastmnist.progress import Best
 from fastmnist.training import fit
 
-BACKENDS = pytest.mark.parametrize("backend", epochs.BACKENDS)
+either = pytest.mark.parametrize("backend", BACKENDS)
 
 
 def blobs(count=200, seed=0, features=30, classes=4):
@@ -43,16 +44,16 @@ def trained(seed=0, sizes=(30, 17, 4), count=200, **options):
 # What comes back.
 
 
-@BACKENDS
+@either
 def test_it_learns(backend):
     model, history = trained(epochs=10, backend=backend)
     assert history.loss[-1] < history.loss[0] / 5
     assert fm.evaluate(model, blobs(seed=1)).accuracy > 0.95
 
 
-@BACKENDS
+@either
 def test_each_epoch_is_an_epoch_of_the_backend(backend):
-    data, module = blobs(), {"numba": kernels, "reference": reference}[backend]
+    data, module = blobs(), backend_named(backend)
     model, history = trained(seed=5, backend=backend, learning_rate=0.05)
     again = fm.MLP(model.sizes, seed=1)
     state = State.zeros(again.params)
@@ -197,7 +198,7 @@ def test_callbacks_see_the_model_after_each_epoch():
 # The same bits.
 
 
-@BACKENDS
+@either
 def test_both_backends_train_the_same_network(backend):
     # without hidden layers, so that no gate of a ReLU can differ
     model, history = trained(sizes=(30, 4), backend=backend)
@@ -272,12 +273,13 @@ def test_any_number_of_threads_gives_the_same_bits_with_everything(sizes, augmen
     assert all(run(threads) == first for threads in (2, 3, 4, 7, 16, 2, 2))
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("name", [*EVERYTHING, "all"])
 def test_both_backends_take_the_same_way(name):
     options = EVERYTHING if name == "all" else {name: EVERYTHING[name]}
     options = {"learning_rate": 0.01, "epochs": 4, "batch_size": 50} | options
     ends = []
-    for backend in epochs.BACKENDS:
+    for backend in ("numba", "reference"):
         model, history = trained(backend=backend, **options)
         ends.append((model.params.flat.copy(), history.loss))
     (params, losses), (others, other_losses) = ends
@@ -288,7 +290,47 @@ def test_both_backends_take_the_same_way(name):
     assert np.linalg.norm(params - plain.params.flat) > 1e-2 * np.linalg.norm(params - start)
 
 
-@BACKENDS
+@pytest.mark.kernels
+def test_both_backends_take_the_same_way_with_distortions_and_after_a_pause(tmp_path):
+    data = blobs(240)
+    data = fm.Dataset(data.images.reshape(-1, 5, 6), data.labels)
+    options = EVERYTHING | {
+        "augmentation": fm.Augmentation(shift=1, rotation=10, scale=0.1, shear=0.1, elastic=5),
+        "averaging": 0,
+        "validation": 40,
+        "patience": 4,
+        "learning_rate": 0.01,
+        "epochs": 4,
+        "batch_size": 50,
+    }
+    models, histories = [], []
+    for backend in ("numba", "reference"):
+        options |= {"backend": backend, "checkpoint": tmp_path / f"{backend}.npz"}
+        with pytest.raises(KeyboardInterrupt):
+            fit(fm.MLP([30, 17, 4], seed=1), data, callbacks=[_interrupt_in_epoch(3)], **options)
+        models.append(fm.MLP([30, 17, 4], seed=1))
+        histories.append(fit(models[-1], data, resume=True, **options))
+    for name in ("loss", "validation_loss"):
+        losses, others = (getattr(history, name) for history in histories)
+        assert losses == pytest.approx(others, rel=1e-4)
+        assert len(losses) == 4
+    params, others = (model.params.flat for model in models)
+    start = fm.MLP([30, 17, 4], seed=1).params.flat
+    assert np.linalg.norm(params - others) < 1e-3 * np.linalg.norm(params - start)
+
+
+def _interrupt_in_epoch(number):
+    seen = []
+
+    def callback(model, epoch):
+        seen.append(epoch)
+        if len(seen) == number:
+            raise KeyboardInterrupt
+
+    return callback
+
+
+@either
 def test_averaging_takes_the_mean_over_the_last_epochs(backend):
     ends = []
     model, history = trained(
@@ -318,7 +360,7 @@ def test_averaging_takes_the_last_epoch_at_least():
     np.testing.assert_array_equal(model.params.flat, plain.params.flat)
 
 
-@BACKENDS
+@either
 def test_early_stopping_restores_the_best(backend):
     ends = []
     rng = np.random.default_rng(0)
@@ -389,7 +431,7 @@ def wait_for_threads_but(before):
 
 
 @pytest.mark.fault(row=76)
-@BACKENDS
+@either
 def test_a_callback_that_raises_ends_training_after_its_epoch(backend, no_thread_stays):
     def stop(model, epoch):
         raise LookupError("enough")
@@ -401,7 +443,7 @@ def test_a_callback_that_raises_ends_training_after_its_epoch(backend, no_thread
     assert np.array_equal(model.params.flat, once.params.flat)
 
 
-@BACKENDS
+@either
 @pytest.mark.parametrize("rate", [1e20, 1e38, 1e300])
 def test_divergence_restores_the_last_whole_epoch(backend, rate, no_thread_stays):
     model = fm.MLP([30, 17, 4], seed=1)
@@ -411,7 +453,7 @@ def test_divergence_restores_the_last_whole_epoch(backend, rate, no_thread_stays
     assert np.array_equal(model.params.flat, before)
 
 
-@BACKENDS
+@either
 def test_divergence_later_restores_the_epoch_before(backend):
     model, after = fm.MLP([30, 17, 4], seed=1), []
     with pytest.raises(fm.DivergedError, match="epoch 3"):
@@ -557,7 +599,7 @@ WRONG = [
     ({"optimizer": 3}, ValueError, "unknown optimizer 3"),
     ({"schedule": "one_cycle"}, ValueError, "did you mean 'one-cycle'"),
     ({"schedule": None}, ValueError, "unknown schedule None"),
-    ({"backend": "numpy"}, ValueError, "known: numba, reference"),
+    ({"backend": "numpy"}, ValueError, "known: auto, numba, reference"),
     ({"momentum": 0.9}, TypeError, "momentum"),
     ({"epoch": 3}, TypeError, "unexpected keyword argument 'epoch'"),
     ({"optimizer": SGD}, ValueError, "known: sgd, momentum, nesterov"),
@@ -572,7 +614,7 @@ WRONG = [
 @pytest.mark.fault(row=53)
 @pytest.mark.fault(row=55)
 @pytest.mark.fault(row=56)
-@BACKENDS
+@either
 @pytest.mark.parametrize(("options", "error", "message"), WRONG)
 def test_bad_options_are_refused_and_nothing_changes(options, error, message, backend):
     model = fm.MLP([30, 17, 4], seed=1)
@@ -598,7 +640,7 @@ BAD_SETS = {
 @pytest.mark.fault(row=37)
 @pytest.mark.fault(row=45)
 @pytest.mark.fault(row=48)
-@BACKENDS
+@either
 @pytest.mark.parametrize("role", ["train", "validation"])
 @pytest.mark.parametrize(("data", "message"), BAD_SETS.values(), ids=BAD_SETS)
 def test_bad_data_are_refused_and_nothing_changes(data, message, role, backend):
@@ -611,11 +653,11 @@ def test_bad_data_are_refused_and_nothing_changes(data, message, role, backend):
 
 
 @pytest.mark.fault(row=50)
-def test_the_data_stay_as_they_were():
+@either
+def test_the_data_stay_as_they_were(backend):
     data = blobs()
     images, labels = data.images.copy(), data.labels.copy()
-    for backend in epochs.BACKENDS:
-        fit(fm.MLP([30, 4]), data, epochs=1, validation=20, backend=backend)
+    fit(fm.MLP([30, 4]), data, epochs=1, validation=20, backend=backend)
     assert np.array_equal(data.images, images)
     assert np.array_equal(data.labels, labels)
 

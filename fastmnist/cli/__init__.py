@@ -21,6 +21,7 @@ import typer
 from numpy.typing import NDArray
 
 from fastmnist import __version__, datasets, metrics
+from fastmnist.backends import resolved
 from fastmnist.checkpoints import Checkpoint
 from fastmnist.checkpoints import read as read_checkpoint
 from fastmnist.cli.cluster import Cluster, Rounds, Shards, connected, search, train_on_cluster
@@ -37,6 +38,7 @@ from fastmnist.cli.files import (
 from fastmnist.cli.options import (
     AUTO,
     DEFAULT_MODEL,
+    Backend,
     Data,
     DataDir,
     Json,
@@ -59,7 +61,6 @@ from fastmnist.cli.results import (
     save_result,
     shape,
 )
-from fastmnist.epochs import BACKENDS
 from fastmnist.errors import DataError
 from fastmnist.files import atomic_write, locked
 from fastmnist.model import MLP
@@ -213,14 +214,7 @@ def train(
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Same seed, same network.")] = 0,
     threads: Threads = None,
-    backend: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            callback=known("backend", BACKENDS),
-            help="numba, or reference: plain NumPy.",
-        ),
-    ] = "numba",
+    backend: Backend = AUTO,
     output: Annotated[
         Path,
         typer.Option(
@@ -292,7 +286,8 @@ def train(
         raise typer.BadParameter(
             "goes with neither --patience nor --threads", param_hint="--cluster"
         )
-    with _compiling(distorted=plan.augmentation is not None):
+    backend = resolved(backend)
+    with _compiling(backend, distorted=plan.augmentation is not None):
         source, split = load_data(data, data_dir)
     network = plan.model(split.train, seed=seed)
     for part in split:
@@ -307,7 +302,8 @@ def train(
         "backend": backend,
         "seed": seed,
         "validation": validation,
-        "checkpoint": kept and Checkpoint(kept, {"options": _to_keep(context) | {"data": source}}),
+        "checkpoint": kept
+        and Checkpoint(kept, {"options": _to_keep(context, data=source, backend=backend)}),
         "resume": bool(resume),
     }
     client = cluster and context.with_resource(connected(cluster))
@@ -321,7 +317,8 @@ def train(
             with Progress(plan.epochs, done) as progress:
                 options |= {"patience": patience, "threads": threads, "callbacks": [progress]}
                 history = plan.fit(network, split.train, **options)
-    report = metrics.evaluate(network, split.test, threads=threads)
+    computing: dict[str, Any] = {"backend": backend, "threads": threads}
+    report = metrics.evaluate(network, split.test, **computing)
     record = Record(
         data=source,
         class_names=split.train.class_names,
@@ -333,7 +330,7 @@ def train(
         train_seconds=sum(history.seconds),
         epochs=list(history),
     )
-    save_result(network, record, report, split.test, output, threads=threads, as_json=as_json)
+    save_result(network, record, report, split.test, output, **computing, as_json=as_json)
 
 
 @app.command()
@@ -341,6 +338,7 @@ def evaluate(
     model: Model = DEFAULT_MODEL,
     data: TrainedData = None,
     data_dir: DataDir = None,
+    backend: Backend = AUTO,
     threads: Threads = None,
     output: Picture = Path("fastmnist-mistakes.png"),
     as_json: Json = False,
@@ -352,7 +350,7 @@ def evaluate(
     check_picture(output)
     network = MLP.load(model)
     source, split = load_data(data or trained_with(model), data_dir)
-    report = metrics.evaluate(network, split.test, threads=threads)
+    report = metrics.evaluate(network, split.test, backend=backend, threads=threads)
     if as_json:
         result = {
             "model": str(model),
@@ -366,7 +364,7 @@ def evaluate(
         print(json.dumps(result))
         return
     print_report(report, split.test)
-    if picture := draw_mistakes(network, split.test, report, output):
+    if picture := draw_mistakes(network, split.test, report, output, backend):
         print(f"Most wrong about: {picture}")
 
 
@@ -406,6 +404,7 @@ def predict(
             metavar="FILE", help="Write what is read as Kaggle's digit-recognizer takes it."
         ),
     ] = None,
+    backend: Backend = AUTO,
     as_json: Json = False,
 ) -> None:
     """Read digits: photos or scans, of any size, dark on light or light on dark.
@@ -432,7 +431,7 @@ def predict(
             say(f"fastmnist: {reason(error)}")
             failed = True
             continue
-        readings = _readings(network, file, images, names)
+        readings = _readings(file, network.predict_proba(images, backend=backend), names)
         if digits and output:
             _mark(file, digits, [reading["prediction"] for reading in readings], output)
         found += readings
@@ -519,12 +518,15 @@ _LONGEST_COMPILATION = 600.0  # seconds; it takes 10 to 20, and minutes where a 
 
 
 @contextlib.contextmanager
-def _compiling(*, distorted: bool) -> Iterator[None]:
+def _compiling(backend: str, *, distorted: bool) -> Iterator[None]:
     """Have the kernels compiled, saying so, by the end of the block: it takes seconds.
 
     Another process does it, and leaves the result on disk for this one; and a mark, since kernels
     for distorted images are others than those for images as they are.
     """
+    if backend == "reference":
+        yield
+        return
     from fastmnist.kernels import jit, warmup
 
     kept = jit.folder()
@@ -557,9 +559,10 @@ _NOT_KEPT = ("checkpoint", "resume", "threads", "as_json")  # of train's options
 _PATHS = ("data_dir", "output", "resume")
 
 
-def _to_keep(context: typer.Context) -> dict[str, Any]:
-    """The options of this training, for whoever resumes it."""
+def _to_keep(context: typer.Context, **found: str) -> dict[str, Any]:
+    """The options of this training, for whoever resumes it; `found` is what "auto" came to."""
     options = {name: value for name, value in context.params.items() if name not in _NOT_KEPT}
+    options |= found
     return {n: str(v) if isinstance(v, Path) else v for n, v in options.items()}
 
 
@@ -617,11 +620,8 @@ def _mark(file: Path, digits: list[Any], names: Sequence[str], output: Path) -> 
     note(f"picture: {output}")
 
 
-def _readings(
-    network: MLP, file: Path, images: NDArray[np.uint8], names: Sequence[str]
-) -> list[dict[str, Any]]:
-    """What the network reads in the images of a file, and how sure it is."""
-    P = network.predict_proba(images)
+def _readings(file: Path, P: NDArray[np.float32], names: Sequence[str]) -> list[dict[str, Any]]:
+    """What is read in the images of a file, and how sure the network is."""
     return [
         {
             "file": str(file),

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fastmnist import metrics
+from fastmnist.backends import resolved
 from fastmnist.cli.files import check_writable, load_data, model_path, record_of
-from fastmnist.cli.options import AUTO, DEFAULT_MODEL, Data, DataDir, Json, known
+from fastmnist.cli.options import AUTO, DEFAULT_MODEL, Backend, Data, DataDir, Json, known
 from fastmnist.cli.results import described, percent, save_result
 from fastmnist.datasets import Dataset
 from fastmnist.errors import ClusterError
@@ -136,6 +137,7 @@ def search(
         typer.Option(metavar="FILE", help="Keep all trials here; if it is there, go on with it."),
     ] = None,
     cluster: Cluster = "local",
+    backend: Backend = AUTO,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the search.")] = 0,
     output: Annotated[
         Path,
@@ -160,6 +162,7 @@ def search(
         space = varied.checked(dict(map(varied.parse, vary)))
     except (TypeError, ValueError) as error:
         raise typer.BadParameter(str(error), param_hint="--vary") from None
+    backend = resolved(backend)
     source, split = load_data(data, data_dir)
     if validation >= len(split.train):
         raise typer.BadParameter(
@@ -181,6 +184,7 @@ def search(
                 trials=trials,
                 validation=validation,
                 stop_weak=stop_weak,
+                backend=backend,
                 seed=seed,
                 study=study,
                 callbacks=[shown],
@@ -195,8 +199,8 @@ def search(
             f"{plan.describe()}, seed {found.best_seed}"
         )
         with Progress(plan.epochs) as progress:
-            network, history = found.refit(split.train, callbacks=[progress])
-        report = metrics.evaluate(network, split.test)
+            network, history = found.refit(split.train, backend=backend, callbacks=[progress])
+        report = metrics.evaluate(network, split.test, backend=backend)
         record = Record(
             data=source,
             class_names=split.train.class_names,
@@ -209,7 +213,8 @@ def search(
             epochs=list(history),
         )
         tried = [asdict(trial) for trial in found.trials]
-        save_result(network, record, report, split.test, output, as_json=as_json, trials=tried)
+        options: dict[str, Any] = {"backend": backend, "as_json": as_json, "trials": tried}
+        save_result(network, record, report, split.test, output, **options)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from fastmnist.augment import Augmentation
+from fastmnist.backends import BACKENDS
 from fastmnist.checks import nearest, positive, share
 
 AUTO = "auto"
@@ -100,6 +101,14 @@ DataDir = Annotated[
 ]
 Threads = Annotated[
     int | None, typer.Option(metavar="N", min=1, help="As many as there are processors by default.")
+]
+Backend = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        callback=known("backend", BACKENDS),
+        help="numba, reference (plain NumPy), or auto: numba where it can be used.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 Model = Annotated[Path, typer.Argument(help="A model that train has saved.")]

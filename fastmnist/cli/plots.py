@@ -12,6 +12,7 @@ from fastmnist.cli.files import check_picture, load_data, record_of, trained_wit
 from fastmnist.cli.options import (
     AUTO,
     DEFAULT_MODEL,
+    Backend,
     Data,
     DataDir,
     Model,
@@ -79,6 +80,7 @@ def plot_predictions(
     model: Model = DEFAULT_MODEL,
     data: TrainedData = None,
     data_dir: DataDir = None,
+    backend: Backend = AUTO,
     output: Picture = Path("fastmnist-predictions.png"),
 ) -> None:
     """Draw test images with what the network reads in them, mistakes marked."""
@@ -87,7 +89,8 @@ def plot_predictions(
     check_picture(output)
     network = MLP.load(model)
     _, split = load_data(data or trained_with(model), data_dir)
-    write_picture(plots.predictions(split.test, network.predict_proba(split.test.images)), output)
+    probabilities = network.predict_proba(split.test.images, backend=backend)
+    write_picture(plots.predictions(split.test, probabilities), output)
     print(f"Picture: {output}")
 
 
@@ -125,6 +128,7 @@ def plot_confusion(
     model: Model = DEFAULT_MODEL,
     data: TrainedData = None,
     data_dir: DataDir = None,
+    backend: Backend = AUTO,
     output: Picture = Path("fastmnist-confusion.png"),
 ) -> None:
     """Draw how often each class of the test images is taken for each other one."""
@@ -133,7 +137,7 @@ def plot_confusion(
     check_picture(output)
     network = MLP.load(model)
     _, split = load_data(data or trained_with(model), data_dir)
-    report = metrics.evaluate(network, split.test)
+    report = metrics.evaluate(network, split.test, backend=backend)
     write_picture(plots.confusion(report.confusion, split.test.class_names or None), output)
     print(f"Picture: {output}")
 

@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fastmnist import datasets
 from fastmnist.cli.files import class_name, record_of, write_picture
 from fastmnist.history import History
@@ -22,6 +25,7 @@ def save_result(
     test: datasets.Dataset,
     output: Path,
     *,
+    backend: str,
     threads: int | None = None,
     as_json: bool,
     **more: Any,
@@ -38,7 +42,8 @@ def save_result(
     network.save(output)
     record.save(record_of(output))
     history = History(record.epochs)
-    picture = draw_result(network, test, history, output.with_suffix(".png"), threads)
+    predicted = network.predict(test.images, backend=backend, threads=threads)
+    picture = draw_result(predicted, test, history, output.with_suffix(".png"))
     if as_json:
         saved = {"model": str(output), "picture": picture and str(picture)}
         print(json.dumps(record.as_dict() | saved | more))
@@ -51,7 +56,7 @@ def save_result(
 
 
 def draw_result(
-    network: MLP, test: datasets.Dataset, history: History, path: Path, threads: int | None
+    predicted: NDArray[np.int64], test: datasets.Dataset, history: History, path: Path
 ) -> Path | None:
     """The picture of a training; None, and how to get one, without Matplotlib."""
     try:
@@ -59,12 +64,13 @@ def draw_result(
     except ImportError as error:
         say(f"no picture: {error}")
         return None
-    predicted = network.predict(test.images, threads=threads)
     write_picture(plots.training(test, predicted, history), path)
     return path
 
 
-def draw_mistakes(network: MLP, test: datasets.Dataset, report: Report, path: Path) -> Path | None:
+def draw_mistakes(
+    network: MLP, test: datasets.Dataset, report: Report, path: Path, backend: str
+) -> Path | None:
     """The picture of the worst mistakes; None without any, or without Matplotlib."""
     if not len(report.worst):
         return None
@@ -73,7 +79,8 @@ def draw_mistakes(network: MLP, test: datasets.Dataset, report: Report, path: Pa
     except ImportError as error:
         say(f"no picture: {error}")
         return None
-    write_picture(plots.mistakes(test, network.predict_proba(test.images), report.worst), path)
+    probabilities = network.predict_proba(test.images, backend=backend)
+    write_picture(plots.mistakes(test, probabilities, report.worst), path)
     return path
 
 

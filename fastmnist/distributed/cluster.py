@@ -21,8 +21,7 @@ from fastmnist import __version__
 from fastmnist.checks import whole
 from fastmnist.distributed.tasks import Tasks
 from fastmnist.errors import ClusterError
-from fastmnist.kernels import warmup
-from fastmnist.kernels.team import thread_count
+from fastmnist.threads import thread_count
 
 STALLED = 15.0  # seconds without a sign of life after which an embedded worker is replaced
 SILENT = logging.CRITICAL
@@ -163,7 +162,7 @@ def check_versions(tasks: Tasks) -> None:
         if version != __version__:
             raise ClusterError(
                 f"the worker at {address} has {version}, this is fastmnist {__version__}; install "
-                f"the same on all: pip install 'fastmnist[distributed]=={__version__}'"
+                f"the same on all: pip install 'fastmnist[distributed,kernels]=={__version__}'"
             )
 
 
@@ -171,6 +170,12 @@ def _version() -> str:
     from fastmnist import __version__
 
     return __version__
+
+
+def _compile(augmentation: bool) -> None:
+    from fastmnist.kernels import warmup  # Numba, only now
+
+    warmup(augmentation=augmentation)
 
 
 def compile_once(tasks: Tasks, *, augmentation: bool) -> None:
@@ -181,7 +186,7 @@ def compile_once(tasks: Tasks, *, augmentation: bool) -> None:
 
     def compile_on(*hosts: str) -> Future[Any]:
         options = {"workers": list(hosts), "allow_other_workers": True} if hosts else {}
-        return tasks.submit(warmup, augmentation=augmentation, **options)
+        return tasks.submit(_compile, augmentation, **options)
 
     futures = {host: compile_on(host) for host in tasks.hosts()} or {"any": compile_on()}
     while not tasks.wait(list(futures.values())):
@@ -190,4 +195,7 @@ def compile_once(tasks: Tasks, *, augmentation: bool) -> None:
         for host in futures.keys() - {"any"} - tasks.hosts():
             del futures[host]
             futures["any"] = compile_on()
-    tasks.results(list(futures.values()))
+    try:
+        tasks.results(list(futures.values()))
+    except ImportError as error:
+        raise ClusterError(f"a worker cannot use the kernels: {error}") from error

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from fastmnist import checks, metrics
 from fastmnist.augment import Augmentation
+from fastmnist.backends import backend_named, resolved
 from fastmnist.checkpoints import Checkpoint, Identity, kept
 from fastmnist.counter_based import epoch_key
 from fastmnist.datasets import Dataset
@@ -36,8 +37,6 @@ from fastmnist.distributed.sources import InMemory, Part, Source, seed_of
 from fastmnist.distributed.tasks import Tasks
 from fastmnist.dropout import Dropout
 from fastmnist.epochs import (
-    BACKENDS,
-    backend_named,
     epoch_order,
     epoch_rows,
     finite,
@@ -74,7 +73,7 @@ def fit(
     input_dropout: float = 0.0,
     augmentation: Augmentation | None = None,
     validation: int | Dataset | None = None,
-    backend: str = "numba",
+    backend: str = "auto",
     seed: int = 0,
     checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
     resume: bool = False,
@@ -107,8 +106,8 @@ def fit(
         carries from step to step begins anew in each.
     validation : int or Dataset, optional
         A set to test after each round, in this process; or samples to set aside, of data in memory.
-    backend : {"numba", "reference"}
-        The kernels, or plain NumPy.
+    backend : {"auto", "numba", "reference"}
+        The kernels, or plain NumPy. "auto" takes what this process can use; the workers need it.
     seed : int
         From 0 to 2**63 - 1. With one shard and one round, the same as `fastmnist.fit`.
     checkpoint, resume, progress, callbacks
@@ -151,7 +150,7 @@ def fit(
         dropout=float(dropout),
         input_dropout=float(input_dropout),
         augmentation=augmentation,
-        backend=checks.nearest("backend", backend, BACKENDS),
+        backend=resolved(backend),
         seed=seed,
     )
     rates(schedule, plan.learning_rate, plan.rounds)  # checked now
@@ -185,7 +184,8 @@ def fit(
         if progress:
             report_to.insert(0, Printer("round", plan.rounds, len(done.history)))
         tasks = Tasks(client)
-        compile_once(tasks, augmentation=augmentation is not None)
+        if plan.backend == "numba":
+            compile_once(tasks, augmentation=augmentation is not None)
         held: dict[tuple[int, int], Any] = {}
         for number in range(len(done.history), plan.rounds):
             started = time.perf_counter()
@@ -193,7 +193,9 @@ def fit(
             params = Parameters.copy_of(mean.params)
             model.params.flat[:] = params.flat  # in one go: Ctrl-C leaves a whole round's
             seconds = time.perf_counter() - started
-            scores = metrics.evaluate(model, validation) if validation else None
+            scores = None
+            if validation:
+                scores = metrics.evaluate(model, validation, backend=plan.backend)
             epoch = Epoch(
                 mean.loss,
                 scores.loss if scores else None,

@@ -17,6 +17,7 @@ from typing import Any, cast
 from distributed import Client, Future
 
 from fastmnist import checks
+from fastmnist.backends import resolved
 from fastmnist.datasets import Dataset
 from fastmnist.distributed import varied
 from fastmnist.distributed.cluster import check_client, compile_once
@@ -86,6 +87,7 @@ def search(
     trials: int | None = None,
     validation: int | Dataset = 10_000,
     stop_weak: bool = True,
+    backend: str = "auto",
     seed: int = 0,
     study: str | os.PathLike[str] | None = None,
     callbacks: Sequence[Callback] = (),
@@ -114,6 +116,8 @@ def search(
         Stop a trial that is worse, after an epoch, than the median of those that are done was at
         the same part of its training (the median stopping rule of Golovin et al. 2017, "Google
         Vizier", for the accuracy itself in place of its running average).
+    backend : {"auto", "numba", "reference"}
+        The kernels, or plain NumPy. "auto" takes what this process can use; the workers need it.
     seed : int
         Of the choice of settings, of samples to set aside, and of trials that do not vary it.
     study : path-like, optional
@@ -142,7 +146,7 @@ def search(
     if not isinstance(recipe, Recipe):
         recipe = RECIPES[checks.nearest("recipe", recipe, RECIPES)]
     space = varied.checked(vary)
-    seed = checks.whole("seed", seed, 0)
+    seed, backend = checks.whole("seed", seed, 0), resolved(backend)
     wanted = count(space, trials)
     fit_to, held_out = set_aside(train, validation, seed)
     if held_out is None:
@@ -161,12 +165,13 @@ def search(
         distorted = recipe.augmentation is not None or bool(varied.DISTORTIONS & space.keys())
         with _told_what_is_kept(study, kept):
             tasks = Tasks(client)
-            compile_once(tasks, augmentation=distorted)
+            if backend == "numba":
+                compile_once(tasks, augmentation=distorted)
             _run(
                 tasks,
                 kept,
                 wanted,
-                _Task(recipe, seed, stop_weak),
+                _Task(recipe, backend, seed, stop_weak),
                 (fit_to, held_out),
                 callbacks,
             )
@@ -192,6 +197,7 @@ class _Task:
     """What all trials have in common."""
 
     recipe: Recipe
+    backend: str
     seed: int
     stop_weak: bool
 
@@ -218,7 +224,9 @@ def _run(
         for _ in range(min(room, wanted - len(ended) - len(begun))):
             trial, settings = study.ask()
             bars = _bars(ended, task.epochs(settings)) if task.stop_weak else []
-            future = tasks.submit(run_trial, task.recipe, settings, task.seed, held, bars)
+            future = tasks.submit(
+                run_trial, task.recipe, settings, task.seed, held, bars, task.backend
+            )
             begun[future] = trial
         if not tasks.wait(begun, "FIRST_COMPLETED"):
             continue  # workers may have come
@@ -267,6 +275,7 @@ def run_trial(
     seed: int,
     data: tuple[Dataset, Dataset],
     bars: Sequence[float],
+    backend: str = "auto",
 ) -> Outcome:
     """Train with these settings, on one thread, and test after every epoch."""
     train, held_out = data
@@ -280,7 +289,14 @@ def run_trial(
 
     try:
         model = recipe.model(train, seed=seed)
-        recipe.fit(model, train, validation=held_out, threads=1, seed=seed, callbacks=[watch])
+        recipe.fit(
+            *(model, train),
+            validation=held_out,
+            backend=backend,
+            threads=1,
+            seed=seed,
+            callbacks=[watch],
+        )
     except _Weak:
         return Outcome("stopped", epochs, f"weak after epoch {len(epochs)}")
     except DivergedError:

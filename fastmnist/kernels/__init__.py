@@ -12,17 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastmnist.kernels.numba_advice import advice
+
 try:
     import numba  # noqa: F401  # first of all, so that what stands in its way is told
-except ImportError as error:
-    raise ImportError(
-        f"the kernels need Numba ({error}): pip install numba; without it there are "
-        'fastmnist.reference and fit(..., backend="reference")'
-    ) from error
-except ValueError as error:
-    raise ValueError(
-        f"Numba does not start: {error} Look at the variables NUMBA_... of the environment"
-    ) from error
+except Exception as error:  # llvmlite raises OSError, a wrong variable NUMBA_... ValueError
+    raise ImportError(advice(error), name="numba") from error
 
 from fastmnist import checks
 from fastmnist.augment import Augmentation, check_images
@@ -39,9 +34,9 @@ from fastmnist.kernels.network import (
     pieces_of,
 )
 from fastmnist.kernels.packed import Dense, Packed, columns_of, from_csr, rows_of
-from fastmnist.kernels.team import thread_count
 from fastmnist.optimizers import SGD, Adam, State
 from fastmnist.parameters import Gradients, Parameters, aligned_zeros
+from fastmnist.threads import thread_count
 
 __all__ = [
     "augmented",

@@ -38,6 +38,7 @@ from fastmnist.kernels.packed import (
     read_only,
 )
 from fastmnist.parameters import Parameters
+from fastmnist.threads import thread_count
 
 _NO_KEY, _ONE = np.uint64(0), np.float32(1)
 
@@ -57,7 +58,7 @@ def logits(own: Parameters, samples: NDArray[Any] | Packed | Dense, threads: int
     count = samples.rows if isinstance(samples, (Packed, Dense)) else len(samples)
     members = 1
     if threads is not None or count >= 2 * GROUP:
-        members = max(1, min(team.thread_count(threads), count // GROUP))
+        members = max(1, min(thread_count(threads), count // GROUP))
     Z = np.empty((count, own.sizes[-1]), np.float32)
     if not isinstance(samples, (Packed, Dense)):
         if count < GROUP or not is_dense(samples[:GROUP]):
