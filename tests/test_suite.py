@@ -104,7 +104,7 @@ def test_a_module_has_its_own_copy_of_another(monkeypatch):
     assert files.os is os
 
 
-PROGRAMS = {"arm64.py", "mutants.py", "soak.py"}
+PROGRAMS = {"arm64.py", "mutants.py", "processors.py", "soak.py"}
 STARTS_PROGRAMS = {
     *(f"subprocess.{name}" for name in ("Popen", "run", "call", "check_call", "check_output")),
     *("os.fork", "os.posix_spawn", "os.system"),
