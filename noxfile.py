@@ -36,6 +36,7 @@ BENCHMARKS = (
     "benchmarks.exchange",
     "benchmarks.photos --pictures 1",
     "benchmarks.ablations --rounds 1 --images 2000",
+    "benchmarks.processors --processors native --rounds 1 --images 2000",
     "benchmarks.records --seeds 1 --epochs 1 --recipes quick best",
     "benchmarks.search --rounds 1 --trials 2 --epochs 1 --images 2000",
     "benchmarks.rounds --seeds 1 --samples 20000 --steps 2 --shards 1 2 --rounds 2"

@@ -4,7 +4,7 @@
 (`test_speed.py`) sets the two backends side by side, and commands print tables, all taking turns
 as `timing` says: ``python -m benchmarks.ratios``, ``peers`` (training beside other libraries),
 ``prediction`` (likewise), ``start``, ``growth``, ``density``, ``optimizers``, ``ablations``,
-``records``, ``race``, ``estimators``, ``denormals``, ``exchange`` and ``photos``.
+``processors``, ``records``, ``race``, ``estimators``, ``denormals``, ``exchange`` and ``photos``.
 """
 
 from benchmarks.suite import THREADS, workloads

@@ -19,6 +19,7 @@ from benchmarks import (
     exchange,
     optimizers,
     phases,
+    processors,
     race,
     ratios,
     records,
@@ -180,6 +181,20 @@ def test_ablations_prints_what_each_trick_gives(monkeypatch, capsys, times):
     assert [row.split("|")[1].strip() for row in rows] == list(one)
     assert rows[0].count("(1.00)") == 2
     assert {row.count("|") for row in (header, *rows)} == {4}
+
+
+def test_processors_prints_what_each_takes(monkeypatch, capsys, times):
+    if not times(False, True):
+        pytest.skip("compiles for 9 s; nox -s benchmarks runs the command; with --long")
+    arguments = ["--processors", "native", "--networks", "784-10", "--rows", "sparse"]
+    arguments += ["--rounds", "1", "--images", str(IMAGES)]
+    monkeypatch.setattr(sys, "argv", ["processors", *arguments])
+    monkeypatch.setattr(timing, "REST", 0)
+    processors.main()
+    _, _, header, _, row = capsys.readouterr().out.splitlines()
+    assert header == "| network | rows | native |"
+    assert row.startswith("| 784-10 | sparse | ")
+    assert row.endswith(" ms (1.00) |")
 
 
 def test_an_ablation_changes_what_the_kernels_use(monkeypatch):

@@ -30,7 +30,7 @@ NARROW = LANES
 # value, the loop) counts for less; and there must be as many independent sums as a multiply-add
 # takes cycles. MR x NR is the block of a product of matrices: besides MR * NR sums a row of NR
 # numbers and a number for each of MR rows must fit. (Blocks for AVX-512 on other processors, with
-# 64 numbers spilled and loaded again in every step: 2.5 to 3 times as slow.)
+# 64 numbers spilled and loaded again in every step: 2 to 3 times as slow.)
 WIDE, MR, NR = {
     (32, 16): (128, 4, 64),  # AVX-512: 8 registers of sums; 16
     (16, 8): (64, 6, 16),  # AVX: 8; 12 (4 x 16, 8 of them, took 1.1 times as long)
