@@ -199,8 +199,9 @@ def package(session):
     session.run("check-wheel-contents", "--package", "fastmnist", wheel)
 
     with tempfile.TemporaryDirectory() as scratch:
+        alone = ("uvx", "--isolated", "--from", f"fastmnist[kernels] @ {wheel.resolve().as_uri()}")
         train = ("fastmnist", "train", "--data", "generated", "--epochs", "1")
-        session.run("uvx", "--isolated", "--from", wheel, *train, "-o", f"{scratch}/model.npz")
+        session.run(*alone, *train, "-o", f"{scratch}/model.npz")
 
         shutil.unpack_archive(sources, scratch)
         with session.chdir(Path(scratch, sources.name.removesuffix(".tar.gz"))):
