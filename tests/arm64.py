@@ -116,7 +116,8 @@ def install(target: Path, python: str) -> None:
     """The wheels for arm64 of what the package, its files and these tests need."""
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
     needed = [*project["project"]["dependencies"]]
-    needed += project["project"]["optional-dependencies"]["export"]
+    for extra in ("kernels", "export"):
+        needed += project["project"]["optional-dependencies"][extra]
     tests = [need for need in project["dependency-groups"]["test"] if isinstance(need, str)]
     needed += [need for need in tests if re.match(r"[\w-]+", need)[0] in FOR_TESTS]
     platforms = ["--platform=manylinux2014_aarch64"]

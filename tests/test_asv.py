@@ -58,7 +58,8 @@ def test_environments_have_each_dependency_in_one_version():
     pinned = config.matrix["req"]
     assert {name for name, versions in pinned.items() if len(versions) != 1} == set()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    for dependency in map(Requirement, project["dependencies"]):
+    needed = project["dependencies"] + project["optional-dependencies"]["kernels"]
+    for dependency in map(Requirement, needed):
         assert dependency.name in pinned, "asv.conf.json lacks it"
         assert pinned[dependency.name][0] in dependency.specifier
 
