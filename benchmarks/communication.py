@@ -174,8 +174,8 @@ def hosts(workers: int) -> Iterator[tuple[Client, Links]]:
             for name, *options in commands
         ]
         try:
-            with Client(f"tcp://127.0.0.1:{scheduler}", timeout=60) as client:
-                client.wait_for_workers(workers, 120)
+            with Client(f"tcp://127.0.0.1:{scheduler}", timeout=300) as client:
+                client.wait_for_workers(workers, 300)
                 yield client, links
         finally:
             for process in processes:

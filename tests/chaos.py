@@ -22,6 +22,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -41,7 +42,7 @@ from fastmnist.recipes import Recipe
 WORKERS = 2
 STALLED = 6.0  # seconds: Dask's worker-ttl
 NO_ANSWER, NO_WORKERS = 4.0, 6.0  # in place of 30 and 300 seconds
-HANG = 300.0  # seconds, on a busy machine
+HANG = 600.0  # seconds, on a busy machine
 EMBEDDED = 5  # of so many runs one has embedded workers
 
 
@@ -327,6 +328,7 @@ class Chaos:
                 outcome = f"ClusterError: {error}".partition(", after")[0]
                 result = self._on_another_cluster(name, Path(folder))
             except Exception as error:
+                traceback.print_exc()
                 seconds, outcome, result = time.perf_counter() - began, repr(error), None
         faulthandler.cancel_dump_traceback_later()
         where = "embedded" if here else "cluster"

@@ -13,6 +13,7 @@ import time
 
 import numpy as np
 import processes
+import psutil
 import pytest
 from test_cli import write_csv
 from test_local_sgd import EVERYTHING, bits, fit, network
@@ -146,6 +147,20 @@ def test_a_worker_that_stalls_is_replaced_and_the_bits_are_the_same(undisturbed,
             assert bits(model) == undisturbed
             assert stopped[0] not in client.run(os.getpid).values()
     figure(f"SIGSTOP of a worker: 5 of 5 with the same bits, the longest in {max(waits):.0f} s")
+
+
+def test_a_worker_that_takes_long_to_end_loses_no_result(monkeypatch):
+    """As it does on a busy machine, after it has been killed."""
+    kill = distributed.Nanny.kill
+
+    async def kill_and_wait(self, **options):
+        await kill(self, **options)
+        raise TimeoutError
+
+    with connect("local:1") as client:
+        monkeypatch.setattr(distributed.Nanny, "kill", kill_and_wait)
+        pid = list(client.run(os.getpid).values())
+    assert not psutil.pid_exists(pid[0])
 
 
 def test_errors_come_from_other_processes_as_they_are(workers):

@@ -78,7 +78,7 @@ def connect(
 def _embedded(workers: int, stalled: float) -> Iterator[Client]:
     with contextlib.ExitStack() as stack:
         with _signals_wait():
-            cluster = LocalCluster(
+            embedded = LocalCluster(
                 n_workers=workers,
                 threads_per_worker=1,
                 dashboard_address="127.0.0.1:0",  # seen from this machine only, on any free port
@@ -88,8 +88,8 @@ def _embedded(workers: int, stalled: float) -> Iterator[Client]:
                 preload=["fastmnist.distributed"],
                 scheduler_kwargs={"worker_ttl": f"{stalled}s"},
             )
-            stack.enter_context(cluster)
-            client = stack.enter_context(Client(cluster))
+            cluster = stack.enter_context(_closing(embedded))
+            client = stack.enter_context(_closing(Client(cluster)))
         # Dask starts a worker that is lost again, but gives it up if that fails or takes long.
         again = PeriodicCallback(lambda: cluster.scale(len(cluster.worker_spec)), 1000)
         client.loop.add_callback(again.start)
@@ -105,9 +105,22 @@ def _elsewhere(address: str, timeout: float) -> Iterator[Client]:
         raise ClusterError(
             f"no scheduler answers at {address}: {error}; start one there with: dask scheduler"
         ) from error
-    with client:
+    with _closing(client):
         Tasks(client).wait_for_workers(timeout)
         yield client
+
+
+@contextlib.contextmanager
+def _closing(opened: Any) -> Iterator[Any]:
+    """Close a client or a cluster at the end, without losing what came of the block.
+
+    On a busy machine processes take longer to end than Dask waits for them. They have been killed.
+    """
+    try:
+        yield opened
+    finally:
+        with contextlib.suppress(TimeoutError):
+            opened.close()
 
 
 @contextlib.contextmanager
