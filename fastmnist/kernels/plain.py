@@ -16,7 +16,7 @@ import time
 import numpy as np
 
 from fastmnist import counter_based
-from fastmnist.kernels.target import LINE
+from fastmnist.kernels.target import FMA, LINE
 from fastmnist.parameters import LANES
 
 # Vectors.
@@ -51,6 +51,8 @@ def add_scaled(vector, scalar, other):
 
 
 def _multiply_add(a, b, c):
+    if not FMA:  # pragma: no cover
+        return a * b + c
     product = np.multiply(a, b, dtype=np.float64)  # exact
     return (product + c).astype(np.float32)
 
