@@ -214,12 +214,13 @@ def _lock(descriptor: int) -> bool:
 
 def _is_at(path: Path, descriptor: int) -> bool:
     """Whether an open file still has this name."""
-    if sys.platform == "win32":  # where nobody can take it away
-        return True
-    try:
-        return os.path.samestat(os.stat(path), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
+    named = True
+    if sys.platform != "win32":  # where nobody can take it away
+        try:
+            named = os.path.samestat(os.stat(path), os.fstat(descriptor))
+        except FileNotFoundError:
+            named = False
+    return named
 
 
 def _remove(path: Path, descriptor: int) -> None:

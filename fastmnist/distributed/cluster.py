@@ -151,9 +151,9 @@ def _block_ctrl_c(block: bool) -> None:
     """Block Ctrl-C or not, for this thread and the processes and threads that it starts."""
     if sys.platform == "win32":  # ignored meanwhile, not deferred
         ctypes.windll.kernel32.SetConsoleCtrlHandler(None, block)
-        return
-    resource_tracker.ensure_running()  # its start would undo the mask in the thread that forks
-    signal.pthread_sigmask(signal.SIG_BLOCK if block else signal.SIG_UNBLOCK, {signal.SIGINT})
+    else:
+        resource_tracker.ensure_running()  # its start would undo the mask in the thread that forks
+        signal.pthread_sigmask(signal.SIG_BLOCK if block else signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def check_client(client: Any) -> None:
