@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 # What Windows does not have: modules, and functions of `os`.
-MODULES = "fcntl grp posix pty pwd readline resource syslog termios tty"
+MODULES = "fcntl grp pty pwd readline resource syslog termios tty"
 FUNCTIONS = """
     WCOREDUMP WEXITSTATUS WIFCONTINUED WIFEXITED WIFSIGNALED WIFSTOPPED WNOHANG WSTOPSIG WTERMSIG
     chown chroot confstr copy_file_range ctermid environb eventfd fchdir fchmod fchown fdatasync
