@@ -350,7 +350,7 @@ def test_without_the_extra_the_message_names_it(module):
     program = f"import sys; sys.modules[{module!r}] = None; import fastmnist.distributed"
     done = processes.run("-c", program)
     assert done.stderr.splitlines()[-1].startswith("ImportError: ")
-    assert "pip install 'fastmnist[distributed]'" in done.stderr
+    assert 'pip install "fastmnist[distributed]"' in done.stderr
 
 
 # The command line.
@@ -475,7 +475,7 @@ def test_without_the_extra_the_command_line_names_it(command, csv):
     hidden = "import sys; sys.modules['distributed'] = None; from fastmnist.cli import main"
     done = processes.run("-c", f"{hidden}; sys.exit(main())", *command, "--data", csv)
     assert done.returncode == 1
-    assert "pip install 'fastmnist[distributed]'" in done.stderr.splitlines()[-1]
+    assert 'pip install "fastmnist[distributed]"' in done.stderr.splitlines()[-1]
 
 
 def wait_until_gone(session):

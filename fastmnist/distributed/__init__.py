@@ -23,7 +23,7 @@ try:
     from fastmnist.distributed.varied import Range
 except ImportError as error:
     raise ImportError(
-        f"{error}; it comes with pip install 'fastmnist[distributed]'", name=error.name
+        f'{error}; it comes with pip install "fastmnist[distributed]"', name=error.name
     ) from error
 
 __all__ = ["Drawn", "Folder", "Found", "Range", "Trial", "connect", "fit", "search"]

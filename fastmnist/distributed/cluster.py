@@ -175,7 +175,7 @@ def check_versions(tasks: Tasks) -> None:
         if version != __version__:
             raise ClusterError(
                 f"the worker at {address} has {version}, this is fastmnist {__version__}; install "
-                f"the same on all: pip install 'fastmnist[distributed,kernels]=={__version__}'"
+                f'the same on all: pip install "fastmnist[distributed,kernels]=={__version__}"'
             )
 
 
