@@ -309,6 +309,7 @@ def test_auto_says_when_the_digits_are_generated(monkeypatch, capsys):
     assert "--data-dir" in err
 
 
+@pytest.mark.kernels
 def test_compiling_is_announced_once(monkeypatch, tmp_path, csv, capsys):
     from fastmnist.kernels import jit
 
@@ -320,6 +321,7 @@ def test_compiling_is_announced_once(monkeypatch, tmp_path, csv, capsys):
             assert ("compiling the kernels" in capsys.readouterr().err) is not kept
 
 
+@pytest.mark.kernels
 def test_compiling_ends_when_there_is_nothing_to_train_with(monkeypatch, tmp_path, capsys):
     from fastmnist.kernels import jit
 

@@ -24,7 +24,7 @@ def loaded_by(statement):
     [
         "import fastmnist",
         "import fastmnist as fm; fm.load, fm.Dataset, fm.MLP([4, 2]), fm.fit, fm.SGD, fm.reference",
-        "from fastmnist import *",
+        pytest.param("from fastmnist import *", marks=pytest.mark.kernels),
     ],
     ids=["import", "use", "star"],
 )
@@ -45,7 +45,14 @@ def test_the_reference_needs_numpy_alone():
     assert not {"numba", "matplotlib", "pooch", "platformdirs"} & loaded
 
 
-@pytest.mark.parametrize("name", fm.__all__)
+KERNELS = {"kernels", "warmup"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [*sorted({*fm.__all__} - KERNELS)]
+    + [pytest.param(name, marks=pytest.mark.kernels) for name in sorted(KERNELS)],
+)
 def test_every_public_name_is_there_and_documented(name):
     assert name in dir(fm)
     if not name.startswith("__"):

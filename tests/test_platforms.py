@@ -37,7 +37,7 @@ WITHOUT = {
         "pip install numba",
     ),
     "sklearn": (
-        "import fastmnist as fm; fm.kernels.forward(fm.MLP([4, 2]).params, [[1, 2, 3, 4]])",
+        "import fastmnist as fm; fm.MLP([4, 2]).predict([[1, 2, 3, 4]] * 64)",
         "import fastmnist.sklearn",
         'pip install "fastmnist[sklearn]"',
     ),
@@ -155,6 +155,7 @@ OPTIONS = {
 }
 
 
+@pytest.mark.kernels  # whose bits do not vary
 @pytest.mark.fault(row=105)
 @pytest.mark.parametrize("option", OPTIONS)
 def test_options_of_python_change_no_bit_and_raise_no_warning(option):

@@ -139,6 +139,7 @@ def test_what_it_has_learnt_can_be_looked_at(digits, fitted):
     assert (fitted.n_layers_, fitted.n_outputs_, fitted.n_features_in_) == (3, 10, 64)
 
 
+@pytest.mark.kernels  # NumPy's products take dense rows
 @pytest.mark.parametrize("kind", [sparse.csr_matrix, sparse.csr_array, sparse.csc_array])
 def test_sparse_input_gives_the_same_bits(digits, kind, monkeypatch):
     X, test_X, y, _ = digits
