@@ -47,7 +47,11 @@ def without(tmp_path):
         path = os.pathsep.join([str(tmp_path / "broken"), str(processes.ROOT)])
         unset = {name: None for name in os.environ if name.startswith("NUMBA_")}
         return processes.environment(
-            PYTHONPATH=path, PYTHONWARNINGS=None, FASTMNIST_DATA=None, **unset
+            PYTHONPATH=path,
+            PYTHONWARNINGS=None,
+            FASTMNIST_DATA=None,
+            OPENBLAS_NUM_THREADS="1",  # on a busy machine its threads wait for each other
+            **unset,
         )
 
     return environment
@@ -158,7 +162,7 @@ def test_every_command_works(without, tmp_path):
     np.savetxt(tmp_path / "digits.csv", np.column_stack([digits.labels, rows]), "%d", ",")
     np.savetxt(tmp_path / "rows.csv", rows[:100], "%d", ",")
     fm.plots.data(digits[:1]).figure.savefig(tmp_path / "digit.png")
-    done = processes.run("-c", WALK, *COMMANDS, cwd=tmp_path, env=without())
+    done = processes.run("-c", WALK, *COMMANDS, cwd=tmp_path, env=without(), timeout=280)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count(LINE) == 1
     assert re.search("\nbackend: +reference\n", done.stdout)
