@@ -38,7 +38,8 @@ TESTS = [
     "tests/test_kernels.py::test_any_number_of_threads_gives_the_same_bits",
     "tests/test_kernels.py::test_compressed_rows_are_packed_as_they_would_be",
     "tests/test_archive.py",
-    "tests/test_model.py",
+    "tests/test_model.py::test_a_saved_model_is_loaded_bit_for_bit",
+    "tests/test_model.py::test_files_of_every_version_are_read",
     "tests/test_exchange.py::test_safetensors_come_back_bit_for_bit",
     "tests/test_digits.py::test_every_processor_draws_the_same_bits",
 ]
