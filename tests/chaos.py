@@ -42,7 +42,8 @@ from fastmnist.recipes import Recipe
 WORKERS = 2
 STALLED = 6.0  # seconds: Dask's worker-ttl
 NO_ANSWER, NO_WORKERS = 4.0, 6.0  # in place of 30 and 300 seconds
-HANG = 600.0  # seconds, on a busy machine
+PATIENCE = 200.0  # where nothing is disturbed, on a busy machine
+HANG = 600.0  # seconds
 EMBEDDED = 5  # of so many runs one has embedded workers
 
 
@@ -300,8 +301,8 @@ class Chaos:
     def _on_another_cluster(self, name: str, folder: Path) -> Any:
         cluster = Cluster()
         try:
-            with patient(), connect(cluster.address, timeout=60) as client:
-                client.wait_for_workers(WORKERS, 60)
+            with patient(), connect(cluster.address, timeout=PATIENCE) as client:
+                client.wait_for_workers(WORKERS, PATIENCE)
                 return WORK[name](client, folder)
         finally:
             cluster.close()
@@ -313,7 +314,6 @@ class Chaos:
         name = chance.choice(list(WORK))
         here = self._embedded and seed % EMBEDDED == 0
         events = planned(chance, OF_EMBEDDED if here else ELSEWHERE, self.seconds[name])
-        faulthandler.dump_traceback_later(HANG, exit=True)
         with tempfile.TemporaryDirectory() as folder:
             began = time.perf_counter()
             try:
@@ -330,9 +330,16 @@ class Chaos:
             except Exception as error:
                 traceback.print_exc()
                 seconds, outcome, result = time.perf_counter() - began, repr(error), None
-        faulthandler.cancel_dump_traceback_later()
         where = "embedded" if here else "cluster"
         return Run(seed, name, where, events, outcome, result == self._right[name], seconds)
+
+    def run_in_time(self, seed: int) -> Run:
+        """The same; a hang ends this process, after it has told where every thread stands."""
+        faulthandler.dump_traceback_later(HANG, exit=True)
+        try:
+            return self.run(seed)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
 
 
 @contextlib.contextmanager
@@ -340,8 +347,8 @@ def on_cluster() -> Iterator[tuple[Client, Cluster]]:
     cluster = Cluster()
     try:
         with patient(), contextlib.ExitStack() as stack:
-            client = stack.enter_context(connect(cluster.address, timeout=60))
-            client.wait_for_workers(WORKERS, 60)
+            client = stack.enter_context(connect(cluster.address, timeout=PATIENCE))
+            client.wait_for_workers(WORKERS, PATIENCE)
             with impatient():
                 yield client, cluster
     finally:
@@ -369,7 +376,7 @@ def limits(no_answer: float, no_workers: float) -> Iterator[None]:
 
 
 def patient() -> contextlib.AbstractContextManager[None]:
-    return limits(60, 120)
+    return limits(PATIENCE, PATIENCE)
 
 
 def impatient() -> contextlib.AbstractContextManager[None]:
@@ -392,7 +399,7 @@ def main() -> int:
     runs = []
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(arguments.jobs, mp_context=spawn) as processes:
-        for run in processes.map(chaos.run, seeds):
+        for run in processes.map(chaos.run_in_time, seeds):
             runs.append(run)
             print(row(run), flush=True)
     outcomes = Counter(run.outcome.partition(":")[0] for run in runs if run.right)
