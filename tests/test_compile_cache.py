@@ -327,7 +327,7 @@ def test_processes_of_unlike_processors_fill_one_cache_together(tmp_path, times,
         ]
         for process in together:
             done = processes.finish(process, timeout=3000)
-            assert done.stderr == ""
+            assert (done.returncode, done.stderr) == (0, "")
             given = json.loads(done.stdout)
             assert [found for found, _ in given] == [expected] * each
     assert [compiled for _, compiled in given] == [0]
