@@ -528,6 +528,7 @@ def test_plot(subject, trained, csv, tmp_path, capsys):
     assert (tmp_path / "new/picture.svg").read_bytes().startswith(b"<?xml")
 
 
+@pytest.mark.kernels  # the vectors' features are asked of the compiler
 def test_info_says_what_a_bug_report_needs(monkeypatch, capsys):
     monkeypatch.setenv("FASTMNIST_DATA", "/somewhere")
 
