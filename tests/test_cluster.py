@@ -88,7 +88,7 @@ def test_with_a_worker_killed_at_any_moment_the_bits_are_the_same(
 def test_with_all_workers_killed_at_once_work_goes_on_with_those_that_come(workers, monkeypatch):
     """While one compiles for all."""
     pid = list(workers.run(os.getpid).values())
-    monkeypatch.setattr(clusters, "warmup", lambda augmentation: __import__("time").sleep(1))
+    monkeypatch.setattr(clusters, "_compile", lambda augmentation: __import__("time").sleep(1))
     timer = threading.Timer(0.3, lambda: [os.kill(each, signal.SIGKILL) for each in pid])
     timer.start()
     clusters.compile_once(Tasks(workers), augmentation=False)
@@ -331,7 +331,7 @@ def test_a_scheduler_without_workers_is_told_with_what_to_do():
 
 def test_workers_with_another_version_are_told(client, monkeypatch):
     monkeypatch.setattr(clusters, "__version__", "9.9")
-    with pytest.raises(ClusterError, match=r"has 0.*this is fastmnist 9.9; .*distributed\]==9.9"):
+    with pytest.raises(ClusterError, match=r"has 0.*this is fastmnist 9.9; .*\[distributed,kernels\]==9.9"):
         check_versions(Tasks(client))
 
 

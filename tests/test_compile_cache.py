@@ -200,6 +200,7 @@ def copy(tmp_path):
         "errors.py",
         "kernels/jit.py",
         "kernels/plain.py",
+        "kernels/target.py",
         *hashed,
     ):
         shutil.copy(PACKAGE / name, root / "fastmnist" / name)

@@ -133,7 +133,7 @@ def test_compiling_goes_on_elsewhere_where_a_host_is_lost(empty, monkeypatch):
     """Dask forgets that others may do a task whose host has lost its last worker."""
     compiled_on.clear(), begun.clear()
     monkeypatch.setattr(tasks, "TICK", 0.1)
-    monkeypatch.setattr(clusters, "warmup", compile_slowly)
+    monkeypatch.setattr(clusters, "_compile", compile_slowly)
 
     def only_worker_on(host):
         spec = {"cls": Worker, "options": {"nthreads": 1, "host": host}}

@@ -113,7 +113,7 @@ def test_validation_samples_are_set_aside(monkeypatch):
     monkeypatch.setattr(
         metrics,
         "evaluate",
-        lambda model, held, threads: (
+        lambda model, held, **_: (
             seen.update(held=held) or metrics.Report(0, 0, np.eye(3), 0, np.empty(0))
         ),
     )

@@ -67,7 +67,7 @@ def is_posix_only(name):
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
 def test_no_source_uses_what_only_posix_has(path):
     found = posix_only(path.read_text("utf-8"))
-    if path.name == "team.py":  # read where it is there
+    if path.name == "threads.py":  # read where it is there
         found = [(line, name) for line, name in found if name != "/sys/fs/cgroup"]
     assert not found
 
