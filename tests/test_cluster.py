@@ -331,7 +331,7 @@ def test_a_scheduler_without_workers_is_told_with_what_to_do():
 
 def test_workers_with_another_version_are_told(client, monkeypatch):
     monkeypatch.setattr(clusters, "__version__", "9.9")
-    with pytest.raises(ClusterError, match=r"has 0.*this is fastmnist 9.9; .*\[distributed,kernels\]==9.9"):
+    with pytest.raises(ClusterError, match=r"has 0.*this is fastmnist 9.9; .*,kernels\]==9.9"):
         check_versions(Tasks(client))
 
 

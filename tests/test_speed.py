@@ -18,7 +18,8 @@ def timed(tmp_path):
     ways = ["-p", "no:randomly", "--benchmark-enable", "--benchmark-max-time=0.01"]
 
     def run(*options):
-        return processes.run("-m", "pytest", "test_it.py", *ways, *options, cwd=tmp_path)
+        alone = processes.environment(PYTEST_XDIST_WORKER=None)  # in parallel nothing is saved
+        return processes.run("-m", "pytest", "test_it.py", *ways, *options, cwd=tmp_path, env=alone)
 
     return run
 
