@@ -347,6 +347,8 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
         weights = None
         if sample_weight is not None:
             weights = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
+            if not weights.any():  # which older releases of scikit-learn let pass
+                raise ValueError("sample_weight is 0 everywhere; give at least one non-zero weight")
         held_out = None
         if self.early_stopping != (self.validation_scores_ is not None):  # it was changed
             self._begin_scores()
