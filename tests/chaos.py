@@ -1,6 +1,6 @@
 """Searches and trainings whose workers and scheduler are killed, stopped and restarted at random.
 
-``python -m tests.chaos --runs 200``; a run is told again by its seed: ``--runs 1 --seed 17``. Each
+``python -m tests.chaos --runs 200``; a seed repeats its run: ``--runs 1 --seed 17``. Each
 must end, with the bits that it has undisturbed or with a ClusterError; and after that with these
 bits when it is resumed on another cluster. A hang ends the command with all stacks.
 """

@@ -5,7 +5,7 @@ import fastmnist as fm
 from . import workloads
 from .workloads import SYNTHETIC
 
-# asv prepares anew between any two calls that it makes, and what they need is no longer in the
+# asv runs `setup` again between any two calls that it makes, and what they need is no longer in the
 # processor's caches then: one call of 24 µs took 104. So what is that short is called in a loop.
 CALLS = 200
 

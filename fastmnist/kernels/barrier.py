@@ -30,7 +30,7 @@ _SPINS = 2000
 if OFF:
     _yield = yield_processor
 elif sys.platform == "win32":
-    # no function of the C library, so LLVM is told where it is
+    # not in the C library, so LLVM needs its address
     _switch = ctypes.cast(ctypes.windll.kernel32.SwitchToThread, ctypes.c_void_p)
     binding.add_symbol("SwitchToThread", _switch.value)
     _yield = types.ExternalFunction("SwitchToThread", types.int32())
