@@ -151,7 +151,7 @@ def _warn(reason: str) -> None:
         return
     _warned.append(True)
     warnings.warn(
-        f"compiled kernels cannot be kept on disk, so every start compiles anew: {reason}",
+        f"compiled kernels cannot be kept on disk, so every start compiles them again: {reason}",
         stacklevel=2,
     )
 
